@@ -1,0 +1,2 @@
+//! Snaptree.
+fn main() {}

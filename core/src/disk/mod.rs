@@ -1,0 +1,244 @@
+//! ONE disk image. Ask first where the data is ([`Image::extents`]), then do I/O;
+//! the same answer feeds reading, merging, cost and the picture.
+//!
+//! ```text
+//! create ─┐
+//! open ───┴─> Image ── write / zero / flush ──> freeze ──> read only, log empty
+//!                └─ release + punch, grow, relink, become_base: only a merge and its switch
+//! ```
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::host_file::{Access, SharedHost};
+use crate::units::ByteCount;
+
+mod error;
+pub mod vhdx;
+
+pub use error::{DiskError, DiskErrorKind, Result};
+
+/// The container's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageFormat {
+    /// [MS-VHDX].
+    Vhdx,
+}
+
+/// How an image keeps its blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ImageType {
+    /// Every block has its place from the start.
+    Fixed,
+    /// Blocks get a place when they are first written.
+    Dynamic,
+    /// As dynamic, and what isn't here is read from the parent.
+    Differencing,
+}
+
+/// How a child names its parent. Every path is input from a stranger.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ParentLink {
+    /// The parent's data-write identifier when the link was made.
+    pub linkage: Uuid,
+    /// A second accepted identifier, while identifiers are being changed (`parent_linkage2`); zero is none.
+    pub linkage2: Option<Uuid>,
+    /// Relative to the child's folder, as in the file (usually with backslashes).
+    pub relative_path: Option<String>,
+    /// With a volume's GUID, as in the file.
+    pub volume_path: Option<String>,
+    /// Absolute, as in the file.
+    pub absolute_path: Option<String>,
+}
+
+/// What an image is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ImageInfo {
+    /// The container's format.
+    pub format: ImageFormat,
+    /// Fixed, dynamic or differencing.
+    pub kind: ImageType,
+    /// Size of the disk that the image shows.
+    pub virtual_size: ByteCount,
+    /// 512 or 4096.
+    pub logical_sector_size: u32,
+    /// 512 or 4096.
+    pub physical_sector_size: u32,
+    /// Unit of allocation.
+    pub block_size: ByteCount,
+    /// The same for a disk and all its children (VirtualDiskID).
+    pub disk_id: Uuid,
+    /// Changes when what the disk shows changes (DataWriteGuid); children hold it as `linkage`.
+    pub data_write_id: Uuid,
+    /// The link to the parent, for differencing images.
+    pub parent: Option<ParentLink>,
+}
+
+/// What one image holds for a stretch of the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Presence {
+    /// The image holds data, at this offset of its file.
+    Data {
+        /// Offset in the image's file of the stretch's first byte.
+        host_offset: u64,
+    },
+    /// The image says: zeros. It owns them as it owns data (ZERO, UNMAPPED, UNDEFINED,
+    /// and what lies beyond the image's end).
+    Zero,
+    /// The image holds nothing: ask the parent; without a parent it reads as zeros.
+    Absent,
+}
+
+/// A stretch of the disk for which one answer holds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Extent {
+    /// First byte on the virtual disk.
+    pub offset: u64,
+    /// Length in bytes.
+    pub length: u64,
+    /// What the image holds there.
+    pub presence: Presence,
+}
+
+/// Space inside an image's file that no durable metadata names any longer.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[must_use = "released space comes back only when it is punched"]
+pub struct Released {
+    /// Offset and length of each range in the file.
+    pub host_ranges: Vec<(u64, u64)>,
+}
+
+/// What a parent is, to whoever links a child to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParentTarget {
+    /// Where the parent will be.
+    pub path: PathBuf,
+    /// Its data-write identifier.
+    pub data_write_id: Uuid,
+}
+
+/// One open image; may be used from several threads at once.
+///
+/// Offsets and lengths are bytes of the virtual disk and multiples of its logical sector size.
+/// A range past the end is an error, but for [`Image::extents`], which answers `Zero` there.
+///
+/// *Acknowledged means in the kernel*: when a write returns, a kill of this process loses
+/// neither its data nor the metadata that finds it. *Flushed means durable.*
+pub trait Image: Send + Sync + fmt::Debug {
+    /// The file, as it was opened or last moved.
+    fn path(&self) -> PathBuf;
+    /// What the image is, now.
+    fn info(&self) -> ImageInfo;
+    /// Whether it may be changed through this value.
+    fn is_writable(&self) -> bool;
+    /// What the image holds of a range, in order, without gaps, neighbours of one kind joined.
+    fn extents(&self, offset: u64, length: u64) -> Result<Vec<Extent>>;
+    /// Reads bytes at an offset of the *file* that [`Image::extents`] has named.
+    fn read_host(&self, buf: &mut [u8], host_offset: u64) -> Result<()>;
+    /// Reads what this image alone holds; absent stretches are filled with zeros.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()>;
+    /// Writes; in a differencing image exactly these sectors become present.
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<()>;
+    /// Makes the range zero *and owned by this image*, with as little space as the format allows.
+    fn write_zeroes(&self, offset: u64, length: u64) -> Result<()>;
+    /// Data and metadata of every acknowledged write are durable afterwards.
+    fn flush(&self) -> Result<()>;
+    /// Grows the disk; the new range is explicitly zero, so that a larger parent doesn't show through.
+    fn grow(&self, virtual_size: ByteCount) -> Result<()>;
+    /// Flushes, empties the log and makes this value read-only; the file is then complete
+    /// for readers that ignore logs, and its lock becomes a shared one.
+    fn freeze(&self) -> Result<()>;
+    /// The data-write identifier, renewed now if this opening hasn't yet: later writes
+    /// of this opening won't change it again. To be called before a child is created.
+    fn pin_data_write_id(&self) -> Result<Uuid>;
+    /// Bytes that the file (and its side files) take on the volume.
+    fn held_bytes(&self) -> Result<ByteCount>;
+    /// Structural check: everything found wrong, in words. Changes nothing.
+    fn check(&self) -> Result<Vec<String>>;
+
+    // Only for a merge and its switch (merge.md).
+
+    /// Marks stretches as not present (sector bits cleared in the same log entry) and makes the mark
+    /// durable. Whole sectors; in an image that can't (fixed) nothing happens and nothing is released.
+    fn release(&self, stretches: &[(u64, u64)]) -> Result<Released>;
+    /// Gives released space back to the volume. Only after every reader of the old place has ended.
+    fn punch(&self, released: Released) -> Result<ByteCount>;
+    /// Sets the data-write identifier, durably.
+    fn set_data_write_id(&self, id: Uuid) -> Result<()>;
+    /// Sets the parent's identifiers (linkage, linkage2) in one log entry, durably.
+    fn set_linkage(&self, linkage: Uuid, linkage2: Option<Uuid>) -> Result<()>;
+    /// Links to another parent: paths and linkage (linkage2 cleared), durably.
+    fn set_parent(&self, parent: &ParentTarget) -> Result<()>;
+    /// Turns a differencing image into one without a parent, in one log entry: absent sectors of partial
+    /// blocks are filled with zeros and flushed before, bitmap entries cleared, HasParent and
+    /// LeaveBlockAllocated cleared, the locator removed. Absent blocks read as zeros from then on.
+    fn become_base(&self) -> Result<()>;
+    /// Takes over the virtual-disk metadata of the image whose part it will play: exact size, VirtualDiskID,
+    /// physical sector size, unknown optional items, durably.
+    fn take_identity_of(&self, other: &dyn Image) -> Result<()>;
+}
+
+/// What a new image shall be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CreateOptions {
+    /// Fixed or dynamic; ignored where there is a parent.
+    pub kind: ImageType,
+    /// Size of the disk; a child has its parent's.
+    pub virtual_size: ByteCount,
+    /// Unit of allocation; `None` is the format's usual (VHDX: 32 MiB dynamic, 2 MiB differencing).
+    pub block_size: Option<ByteCount>,
+    /// 512 or 4096.
+    pub logical_sector_size: u32,
+    /// 512 or 4096.
+    pub physical_sector_size: u32,
+    /// The disk's identifier; a child has its parent's. `None` makes a new one.
+    pub disk_id: Option<Uuid>,
+}
+
+impl CreateOptions {
+    /// A dynamic disk with the usual sectors (512 logical, 4096 physical).
+    pub fn dynamic(virtual_size: ByteCount) -> Self {
+        Self {
+            kind: ImageType::Dynamic,
+            virtual_size,
+            block_size: None,
+            logical_sector_size: 512,
+            physical_sector_size: 4096,
+            disk_id: None,
+        }
+    }
+}
+
+/// Opens an image of a known format (a recorded format is never probed again).
+pub fn open(host: &SharedHost, path: &Path, format: ImageFormat, access: Access) -> Result<Arc<dyn Image>> {
+    match format {
+        ImageFormat::Vhdx => vhdx::open(host, path, access),
+    }
+}
+
+/// Creates an image without a parent, complete and durable (its folder entry included), open for writing.
+pub fn create(host: &SharedHost, path: &Path, format: ImageFormat, options: &CreateOptions) -> Result<Arc<dyn Image>> {
+    match format {
+        ImageFormat::Vhdx => vhdx::create(host, path, options),
+    }
+}
+
+/// Creates a differencing child of `parent`, complete and durable, open for writing. The parent's
+/// identifier must be pinned ([`Image::pin_data_write_id`]) if it is still being written.
+pub fn create_child(host: &SharedHost, path: &Path, parent: &dyn Image, block_size: Option<ByteCount>) -> Result<Arc<dyn Image>> {
+    match parent.info().format {
+        ImageFormat::Vhdx => vhdx::create_child(host, path, parent, block_size),
+    }
+}
+
+/// Tells the format from the file's own bytes; for files that nobody has recorded yet.
+pub fn probe(host: &SharedHost, path: &Path) -> Result<ImageFormat> {
+    vhdx::probe(host, path).map(|()| ImageFormat::Vhdx)
+}

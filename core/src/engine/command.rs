@@ -1,0 +1,251 @@
+//! What can be asked of the engine: plain values, the same in process and over a socket.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::disk::ImageFormat;
+use crate::snapshot::{DiskId, MachineId, MachineKind, SnapshotId, WorkloadProfile};
+use crate::units::{ByteCount, ByteRate};
+
+/// Names a request, so that its answer finds back to it. Chosen by who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct RequestId(pub u64);
+
+/// Whether to do it or only to say what would be done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Mode {
+    /// Change nothing; answer with the plan, or with why it would be refused.
+    WhatIf,
+    /// Do it.
+    Do,
+}
+
+/// One thing asked of the engine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// Its name.
+    pub id: RequestId,
+    /// What is asked.
+    pub command: Command,
+    /// Do it, or only say what would be done.
+    pub mode: Mode,
+    /// The generation of the manifest that the asker has seen: if the tree has changed
+    /// since, the request is refused, so that what was shown is what is done.
+    pub expected_generation: Option<u64>,
+}
+
+/// A new machine.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CreateMachine {
+    /// Its name, which is also its folder's.
+    pub name: String,
+    /// What runs it.
+    pub kind: MachineKind,
+    /// Memory, a multiple of 4 KiB.
+    pub memory: ByteCount,
+    /// Sizes of its disks.
+    pub disks: Vec<ByteCount>,
+    /// Format of its disks.
+    pub format: ImageFormat,
+    /// How it behaves.
+    pub workload: WorkloadProfile,
+}
+
+/// How images of others come in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ImportMode {
+    /// Copied into the library; the originals stay untouched.
+    Copy,
+    /// Moved into the library.
+    Move,
+}
+
+/// What to do with a job.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum JobAction {
+    /// Stop between two steps, keep everything, wait.
+    Pause,
+    /// Go on.
+    Resume,
+    /// Stop between two steps and end; what a merge has moved stays moved.
+    Cancel,
+}
+
+/// What can be asked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Command {
+    /// Look at the library and the opened folders again.
+    Rescan,
+    /// Look at a folder of images, in place and read-only.
+    OpenFolder(PathBuf),
+    /// Forget an opened folder.
+    CloseFolder(PathBuf),
+    /// Create a machine.
+    Create(CreateMachine),
+    /// Bring a chain of images (given by its leaf, or a folder's leaves) in as a machine.
+    Import {
+        /// The leaf, or a folder.
+        path: PathBuf,
+        /// The machine's name.
+        name: String,
+        /// Copy or move.
+        mode: ImportMode,
+    },
+    /// Forget a machine, or remove its files too.
+    Remove {
+        /// Which.
+        machine: MachineId,
+        /// Whether its folder is deleted; otherwise the machine is only forgotten (its folder stays).
+        delete_files: bool,
+    },
+    /// Start a machine; answered when it runs (its owner is up).
+    Start(MachineId),
+    /// Stop a running machine: flush its disks, end its owner.
+    Stop(MachineId),
+    /// Stop its processor for a while.
+    Pause(MachineId),
+    /// And let it go on.
+    Resume(MachineId),
+    /// Take a snapshot.
+    Take {
+        /// Of which machine.
+        machine: MachineId,
+        /// Its label; unique in the machine.
+        label: String,
+        /// A note.
+        note: String,
+        /// Whether memory is saved (only when it runs).
+        memory: bool,
+    },
+    /// Continue from a snapshot.
+    Apply {
+        /// Of which machine.
+        machine: MachineId,
+        /// Which snapshot.
+        snapshot: SnapshotId,
+        /// The label of a snapshot of Now that is taken first; `None` puts what Now held into the trash.
+        safety: Option<String>,
+    },
+    /// Put back what Now held before the last apply.
+    UndoApply(MachineId),
+    /// Delete snapshots.
+    Delete {
+        /// Of which machine.
+        machine: MachineId,
+        /// Which.
+        snapshots: Vec<SnapshotId>,
+        /// Whether all that hangs from them goes too.
+        subtree: bool,
+        /// Whether files that nothing reads through are removed at once, instead of going to the trash.
+        free_now: bool,
+    },
+    /// Take back a deletion (all of the action that deleted this ghost), while its merge hasn't started.
+    Undelete {
+        /// Of which machine.
+        machine: MachineId,
+        /// A ghost, or a snapshot whose images are in the trash.
+        snapshot: SnapshotId,
+    },
+    /// Give a snapshot another label.
+    Rename {
+        /// Of which machine.
+        machine: MachineId,
+        /// Which.
+        snapshot: SnapshotId,
+        /// The new label.
+        label: String,
+    },
+    /// Set a snapshot's note.
+    SetNote {
+        /// Of which machine.
+        machine: MachineId,
+        /// Which.
+        snapshot: SnapshotId,
+        /// The note.
+        note: String,
+    },
+    /// Protect a snapshot from deletion, or no longer.
+    Protect {
+        /// Of which machine.
+        machine: MachineId,
+        /// Which.
+        snapshot: SnapshotId,
+        /// Whether.
+        protected: bool,
+    },
+    /// Carry out the merges that are due.
+    Merge {
+        /// Of which machine.
+        machine: MachineId,
+        /// Only this disk.
+        disk: Option<DiskId>,
+        /// At most this fast.
+        limit: Option<ByteRate>,
+    },
+    /// Empty a machine's trash: everything, or only what is old enough.
+    EmptyTrash {
+        /// Of which machine.
+        machine: MachineId,
+        /// Everything, or only what is older than the setting says.
+        all: bool,
+    },
+    /// Pause, resume or cancel a job.
+    Job {
+        /// Of which machine.
+        machine: MachineId,
+        /// What to do with its job.
+        action: JobAction,
+    },
+    /// Scramble a workload's memory and disk visibly (the demo's "Bad update").
+    BadUpdate(MachineId),
+    /// Run a stopped workload for a while, as a job.
+    RunWorkload {
+        /// Which machine.
+        machine: MachineId,
+        /// For how long.
+        milliseconds: u64,
+        /// Another seed than the profile's.
+        seed: Option<u64>,
+    },
+    /// Read and verify every byte of a workload's disks (and memory where it was saved).
+    Verify {
+        /// Which machine.
+        machine: MachineId,
+        /// At a snapshot, or Now.
+        at: Option<SnapshotId>,
+    },
+}
+
+impl Command {
+    /// The machine that it is about, if it is about one that exists.
+    pub fn machine(&self) -> Option<MachineId> {
+        match self {
+            Self::Rescan | Self::OpenFolder(_) | Self::CloseFolder(_) | Self::Create(_) | Self::Import { .. } => None,
+            Self::Start(machine)
+            | Self::Stop(machine)
+            | Self::Pause(machine)
+            | Self::Resume(machine)
+            | Self::UndoApply(machine)
+            | Self::BadUpdate(machine)
+            | Self::Remove { machine, .. }
+            | Self::Take { machine, .. }
+            | Self::Apply { machine, .. }
+            | Self::Delete { machine, .. }
+            | Self::Undelete { machine, .. }
+            | Self::Rename { machine, .. }
+            | Self::SetNote { machine, .. }
+            | Self::Protect { machine, .. }
+            | Self::Merge { machine, .. }
+            | Self::EmptyTrash { machine, .. }
+            | Self::Job { machine, .. }
+            | Self::RunWorkload { machine, .. }
+            | Self::Verify { machine, .. } => Some(*machine),
+        }
+    }
+}

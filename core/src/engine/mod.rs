@@ -1,0 +1,15 @@
+//! Commands in, events out. One worker owns the state; a job runs in bounded steps.
+//!
+//! ```text
+//! click / verb ─> Request ─> admission (or: why not) ─> job, step by step ─> Event ─> model ─> frame
+//!                    │                                        │
+//!                    └── in process, or over a socket to the owner of a running machine: same values
+//! ```
+
+mod command;
+mod event;
+mod state;
+
+pub use command::{Command, CreateMachine, ImportMode, JobAction, Mode, Request, RequestId};
+pub use event::{Answer, Event, JobId, JobKind, JobPhase, JobState, LatencyReport, Refusal, RefusalKind, VerifyReport};
+pub use state::{FileFacts, LibraryState, MachineState, Place, Power, Screen, VolumeState, WorkloadCounters};

@@ -1,0 +1,141 @@
+//! What is known of the library and its machines, published whole.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use crate::cost::{Calibration, Census};
+use crate::disk::ImageType;
+use crate::snapshot::{DiskId, ImageId, Machine, MachineId};
+use crate::units::ByteCount;
+
+/// The library.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct LibraryState {
+    /// Its folder.
+    pub folder: PathBuf,
+    /// Its machines, by name.
+    pub machines: Vec<MachineId>,
+    /// Folders that were opened to be looked at.
+    pub folders: Vec<PathBuf>,
+    /// What couldn't be read, in words (file, offset, field).
+    pub problems: Vec<String>,
+}
+
+/// Whose files a machine stands on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Place {
+    /// Ours: it can be changed.
+    Library,
+    /// A folder that was opened: read-only until it is adopted.
+    Folder(PathBuf),
+}
+
+/// Whether a machine runs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Power {
+    /// Off.
+    Off,
+    /// Off, and the next start continues from saved memory.
+    Saved,
+    /// Its owner is coming up.
+    Starting,
+    /// It runs.
+    Running,
+    /// It stands still.
+    Paused,
+    /// It stopped because something went wrong.
+    Failed(String),
+}
+
+/// What is known of one image file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FileFacts {
+    /// Fixed, dynamic or differencing.
+    pub kind: ImageType,
+    /// Size of the disk that it shows.
+    pub virtual_size: ByteCount,
+    /// Unit of allocation.
+    pub block_size: ByteCount,
+    /// Length of the file.
+    pub file_size: ByteCount,
+    /// Bytes that it takes on the volume.
+    pub held: ByteCount,
+    /// What is wrong with it, in words.
+    pub problem: Option<String>,
+}
+
+/// The volume that a machine stands on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct VolumeState {
+    /// Names it.
+    pub id: String,
+    /// Free bytes for this user.
+    pub free: ByteCount,
+    /// Whether space inside a file can be given back.
+    pub punches_holes: bool,
+}
+
+/// A machine, whole. Rows, costs, outcomes and advice are computed from this by pure functions.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MachineState {
+    /// The manifest.
+    pub machine: Arc<Machine>,
+    /// The machine's folder.
+    pub folder: PathBuf,
+    /// Whose files these are.
+    pub place: Place,
+    /// Whether it runs.
+    pub power: Power,
+    /// Facts per image.
+    pub files: BTreeMap<ImageId, FileFacts>,
+    /// Per disk, which images hold how much of it. Missing while it is being counted.
+    pub census: BTreeMap<DiskId, Arc<Census>>,
+    /// What finished merges have taught on this volume.
+    pub calibration: Calibration,
+    /// The volume.
+    pub volume: VolumeState,
+    /// What is wrong with it, in words.
+    pub problems: Vec<String>,
+}
+
+/// A picture of a machine's screen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Screen {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// The picture as a PNG file.
+    pub png: Vec<u8>,
+    /// The picture's generation.
+    pub generation: u64,
+    /// A checksum of what is shown.
+    pub checksum: u32,
+}
+
+/// What a running workload has done since it was started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadCounters {
+    /// Memory pages written.
+    pub page_writes: u64,
+    /// Disk reads.
+    pub disk_reads: u64,
+    /// Disk writes.
+    pub disk_writes: u64,
+    /// Disk flushes.
+    pub disk_flushes: u64,
+    /// Bytes read back and found right.
+    pub verified: ByteCount,
+    /// Bytes found wrong.
+    pub wrong: ByteCount,
+    /// Mean time of a disk read.
+    pub read_latency: Duration,
+    /// Mean time of a disk write.
+    pub write_latency: Duration,
+}

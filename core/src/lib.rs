@@ -1,0 +1,30 @@
+//! The engine of Snaptree, bottom up. A room imports only rooms above it in
+//! this list; `tests/tests/layering.rs` keeps it so.
+//!
+//! ```text
+//! units, clock, host_file     what everything stands on
+//!   disk/      ONE image: where its data is, then I/O
+//!   chain/     MANY images as one disk, found through an owner map
+//!   snapshot/  the TREE of a machine, without I/O: nodes, rules, outcomes
+//!   store/     the machine's folder: manifest, journal, locks, recovery, trash
+//!   memory/    saved memory: format, copy before write, restore
+//!   cost/      pure: read cost, merge estimate, calibration, advice
+//!   merge/     plan (pure), execute in bounded steps, recover
+//!   vm/        what runs a machine; the built-in workload
+//!   engine/    commands in, events out; jobs; the same over a socket
+//! ```
+
+pub mod chain;
+pub mod clock;
+pub mod cost;
+pub mod disk;
+pub mod engine;
+pub mod host_file;
+pub mod memory;
+pub mod merge;
+pub mod snapshot;
+pub mod store;
+#[cfg(any(test, feature = "testing"))]
+pub mod testing;
+pub mod units;
+pub mod vm;
