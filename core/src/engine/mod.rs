@@ -12,4 +12,6 @@ mod state;
 
 pub use command::{Command, CreateMachine, ImportMode, JobAction, Mode, Request, RequestId};
 pub use event::{Answer, Event, JobId, JobKind, JobPhase, JobState, LatencyReport, Refusal, RefusalKind, VerifyReport};
-pub use state::{FileFacts, LibraryState, MachineState, Place, Power, Screen, VolumeState, WorkloadCounters};
+pub use state::{LibraryState, MachineState, Place, Power, Screen, WorkloadCounters};
+
+pub use crate::cost::{FileFacts, VolumeState};

@@ -7,8 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cost::{Calibration, Census};
-use crate::disk::ImageType;
+use crate::cost::{Calibration, Census, FileFacts, MachineFacts, VolumeState};
 use crate::snapshot::{DiskId, ImageId, Machine, MachineId};
 use crate::units::ByteCount;
 
@@ -53,34 +52,6 @@ pub enum Power {
     Failed(String),
 }
 
-/// What is known of one image file.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct FileFacts {
-    /// Fixed, dynamic or differencing.
-    pub kind: ImageType,
-    /// Size of the disk that it shows.
-    pub virtual_size: ByteCount,
-    /// Unit of allocation.
-    pub block_size: ByteCount,
-    /// Length of the file.
-    pub file_size: ByteCount,
-    /// Bytes that it takes on the volume.
-    pub held: ByteCount,
-    /// What is wrong with it, in words.
-    pub problem: Option<String>,
-}
-
-/// The volume that a machine stands on.
-#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
-pub struct VolumeState {
-    /// Names it.
-    pub id: String,
-    /// Free bytes for this user.
-    pub free: ByteCount,
-    /// Whether space inside a file can be given back.
-    pub punches_holes: bool,
-}
-
 /// A machine, whole. Rows, costs, outcomes and advice are computed from this by pure functions.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MachineState {
@@ -102,6 +73,19 @@ pub struct MachineState {
     pub volume: VolumeState,
     /// What is wrong with it, in words.
     pub problems: Vec<String>,
+}
+
+impl MachineState {
+    /// What its costs follow from.
+    pub fn facts(&self) -> MachineFacts<'_> {
+        MachineFacts {
+            machine: &self.machine,
+            files: &self.files,
+            census: &self.census,
+            calibration: &self.calibration,
+            volume: &self.volume,
+        }
+    }
 }
 
 /// A picture of a machine's screen.

@@ -1,0 +1,61 @@
+//! What the pure functions are told about a machine.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Calibration, Census};
+use crate::disk::ImageType;
+use crate::snapshot::{DiskId, ImageId, Machine};
+use crate::units::ByteCount;
+
+/// What is known of one image file.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FileFacts {
+    /// Fixed, dynamic or differencing.
+    pub kind: ImageType,
+    /// Size of the disk that it shows.
+    pub virtual_size: ByteCount,
+    /// Unit of allocation.
+    pub block_size: ByteCount,
+    /// Length of the file.
+    pub file_size: ByteCount,
+    /// Bytes that it takes on the volume.
+    pub held: ByteCount,
+    /// What is wrong with it, in words.
+    pub problem: Option<String>,
+}
+
+/// The volume that a machine stands on.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct VolumeState {
+    /// Names it.
+    pub id: String,
+    /// Free bytes for this user.
+    pub free: ByteCount,
+    /// Whether space inside a file can be given back.
+    pub punches_holes: bool,
+}
+
+/// All that the costs of a machine follow from.
+#[derive(Debug, Clone, Copy)]
+pub struct MachineFacts<'a> {
+    /// The manifest.
+    pub machine: &'a Machine,
+    /// Facts per image.
+    pub files: &'a BTreeMap<ImageId, FileFacts>,
+    /// Per disk, which images hold how much of it. A disk that is still being counted is missing.
+    pub census: &'a BTreeMap<DiskId, Arc<Census>>,
+    /// What finished merges have taught on this volume.
+    pub calibration: &'a Calibration,
+    /// The volume.
+    pub volume: &'a VolumeState,
+}
+
+impl MachineFacts<'_> {
+    /// Bytes that an image's file takes on the volume.
+    pub fn held(&self, image: ImageId) -> ByteCount {
+        self.files.get(&image).map_or(ByteCount::ZERO, |f| f.held)
+    }
+}
