@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use chrono::{DateTime, Utc};
 
 /// Tells the time of day, and how long things take.
-pub trait Clock: Send + Sync {
+pub trait Clock: Send + Sync + std::fmt::Debug {
     /// The time of day.
     fn now(&self) -> DateTime<Utc>;
     /// Time since some fixed instant; never goes back.

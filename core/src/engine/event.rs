@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LibraryState, MachineState, RequestId, Screen, WorkloadCounters};
+use super::{LibraryState, MachineState, RequestId};
 use crate::snapshot::{MachineId, SnapshotId};
 use crate::units::{ByteCount, ByteRate};
+use crate::vm::{Screen, VerifyReport, WorkloadCounters};
 
 /// A job, unique in a library's engine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -94,19 +95,6 @@ pub struct LatencyReport {
     pub longest_stall: Duration,
     /// Memory saved.
     pub memory: ByteCount,
-}
-
-/// What a verification has read.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct VerifyReport {
-    /// Disk bytes read and compared.
-    pub disk: ByteCount,
-    /// Memory bytes read and compared.
-    pub memory: ByteCount,
-    /// The generation of the picture found in memory, or stored with the disks.
-    pub picture_generation: u64,
-    /// Everything that was wrong, in words (the first few).
-    pub wrong: Vec<String>,
 }
 
 /// Why something is refused.

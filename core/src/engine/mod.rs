@@ -11,7 +11,8 @@ mod event;
 mod state;
 
 pub use command::{Command, CreateMachine, ImportMode, JobAction, Mode, Request, RequestId};
-pub use event::{Answer, Event, JobId, JobKind, JobPhase, JobState, LatencyReport, Refusal, RefusalKind, VerifyReport};
-pub use state::{LibraryState, MachineState, Place, Power, Screen, WorkloadCounters};
+pub use event::{Answer, Event, JobId, JobKind, JobPhase, JobState, LatencyReport, Refusal, RefusalKind};
+pub use state::{LibraryState, MachineState, Place, Power};
 
 pub use crate::cost::{FileFacts, VolumeState};
+pub use crate::vm::{Screen, VerifyReport, WorkloadCounters};

@@ -3,13 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cost::{Calibration, Census, FileFacts, MachineFacts, VolumeState};
 use crate::snapshot::{DiskId, ImageId, Machine, MachineId};
-use crate::units::ByteCount;
 
 /// The library.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -86,40 +84,4 @@ impl MachineState {
             volume: &self.volume,
         }
     }
-}
-
-/// A picture of a machine's screen.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Screen {
-    /// Width in pixels.
-    pub width: u32,
-    /// Height in pixels.
-    pub height: u32,
-    /// The picture as a PNG file.
-    pub png: Vec<u8>,
-    /// The picture's generation.
-    pub generation: u64,
-    /// A checksum of what is shown.
-    pub checksum: u32,
-}
-
-/// What a running workload has done since it was started.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct WorkloadCounters {
-    /// Memory pages written.
-    pub page_writes: u64,
-    /// Disk reads.
-    pub disk_reads: u64,
-    /// Disk writes.
-    pub disk_writes: u64,
-    /// Disk flushes.
-    pub disk_flushes: u64,
-    /// Bytes read back and found right.
-    pub verified: ByteCount,
-    /// Bytes found wrong.
-    pub wrong: ByteCount,
-    /// Mean time of a disk read.
-    pub read_latency: Duration,
-    /// Mean time of a disk write.
-    pub write_latency: Duration,
 }

@@ -1,1 +1,198 @@
-//! vm, to be written.
+//! What runs a machine.
+//!
+//! ```text
+//! start(setup) ─> running ─ pause ─> paused ─ resume ─> running ─ stop ─> (gone)
+//!                             │  begin_capture, Chain::push_leaf, frame
+//!                             └─ drained: no write is in flight, memory and disks are of one instant
+//! ```
+
+pub mod workload;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use crate::chain::Chain;
+use crate::clock::SharedClock;
+use crate::disk::{self, DiskError};
+use crate::host_file::HostFile;
+use crate::memory::{Capture, SaveProgress, SaveReport};
+use crate::snapshot::{Configuration, MachineKind};
+use crate::units::ByteCount;
+
+/// A disk, as the guest sees it. Whole sectors; several threads at once.
+pub trait BlockDevice: Send + Sync + fmt::Debug {
+    /// Size of the disk.
+    fn size(&self) -> ByteCount;
+    /// Reads.
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> disk::Result<()>;
+    /// Writes.
+    fn write_at(&self, buf: &[u8], offset: u64) -> disk::Result<()>;
+    /// Zeroes.
+    fn write_zeroes(&self, offset: u64, length: u64) -> disk::Result<()>;
+    /// Makes everything acknowledged durable.
+    fn flush(&self) -> disk::Result<()>;
+}
+
+impl BlockDevice for Chain {
+    fn size(&self) -> ByteCount {
+        self.virtual_size()
+    }
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> disk::Result<()> {
+        Self::read_at(self, buf, offset)
+    }
+    fn write_at(&self, buf: &[u8], offset: u64) -> disk::Result<()> {
+        Self::write_at(self, buf, offset)
+    }
+    fn write_zeroes(&self, offset: u64, length: u64) -> disk::Result<()> {
+        Self::write_zeroes(self, offset, length)
+    }
+    fn flush(&self) -> disk::Result<()> {
+        Self::flush(self)
+    }
+}
+
+/// Why a machine doesn't do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum VmError {
+    /// A disk, or the file of saved memory, failed or is wrong.
+    #[error(transparent)]
+    Disk(#[from] DiskError),
+    /// It can't be, and why.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// A result about a machine.
+pub type Result<T, E = VmError> = std::result::Result<T, E>;
+
+/// What a machine is started from.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Memory size, disks and behaviour.
+    pub configuration: Configuration,
+    /// Its disks, in the configuration's order.
+    pub disks: Vec<Arc<dyn BlockDevice>>,
+    /// Saved memory to continue from; without it the machine boots.
+    pub saved_memory: Option<Arc<dyn HostFile>>,
+    /// Tells the time.
+    pub clock: SharedClock,
+}
+
+/// A machine that runs, or stands still between [`Guest::pause`] and [`Guest::resume`]. Dropping it stops it without a flush.
+pub trait Guest: Send + Sync {
+    /// Lets it stand still, and returns when none of its writes is in flight. Quick.
+    fn pause(&self);
+    /// Lets it go on.
+    fn resume(&self);
+    /// Ends it for good and flushes its disks. Memory can still be read and saved.
+    fn stop(&self) -> Result<()>;
+    /// Starts saving its memory as it is now, into a new, empty file. Only while it stands still.
+    fn begin_capture(&self, file: Arc<dyn HostFile>, id: Uuid) -> Result<Box<dyn MemorySave>>;
+    /// What its screen shows now; quick enough for a pause.
+    fn frame(&self) -> Frame;
+    /// What it has done since it was started.
+    fn counters(&self) -> WorkloadCounters;
+    /// What made it stand still for good, such as a disk that failed.
+    fn problem(&self) -> Option<String>;
+    /// Scrambles memory and disk visibly (the demo's "Bad update"). Refused while it stands still.
+    fn bad_update(&self) -> Result<()>;
+}
+
+/// Memory being saved while the machine goes on; see [`Capture`].
+pub trait MemorySave: Send {
+    /// Saves about `budget` bytes more. To be called until it is finished, or dropped: guest writes may wait for it.
+    fn step(&mut self, budget: ByteCount) -> disk::Result<SaveProgress>;
+    /// What it has cost so far.
+    fn report(&self) -> SaveReport;
+}
+
+impl MemorySave for Capture {
+    fn step(&mut self, budget: ByteCount) -> disk::Result<SaveProgress> {
+        Self::step(self, budget)
+    }
+    fn report(&self) -> SaveReport {
+        Self::report(self)
+    }
+}
+
+/// Starts a machine; it runs when this returns.
+pub fn start(kind: MachineKind, setup: Setup) -> Result<Arc<dyn Guest>> {
+    match kind {
+        MachineKind::Workload => Ok(Arc::new(workload::Running::start(setup)?)),
+    }
+}
+
+/// What a screen shows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// Three bytes a pixel, row by row from the top.
+    pub rgb: Vec<u8>,
+    /// The picture's generation.
+    pub generation: u64,
+    /// A checksum of what is shown, counters that depend on timing left out.
+    pub checksum: u32,
+}
+
+impl Frame {
+    /// The same as a PNG file.
+    pub fn encode(&self) -> Screen {
+        todo!()
+    }
+}
+
+/// A picture of a machine's screen.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Screen {
+    /// Width in pixels.
+    pub width: u32,
+    /// Height in pixels.
+    pub height: u32,
+    /// The picture as a PNG file.
+    pub png: Vec<u8>,
+    /// The picture's generation.
+    pub generation: u64,
+    /// A checksum of what is shown.
+    pub checksum: u32,
+}
+
+/// What a running workload has done since it was started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkloadCounters {
+    /// Memory pages written.
+    pub page_writes: u64,
+    /// Disk reads.
+    pub disk_reads: u64,
+    /// Disk writes.
+    pub disk_writes: u64,
+    /// Disk flushes.
+    pub disk_flushes: u64,
+    /// Bytes read back and found right.
+    pub verified: ByteCount,
+    /// Bytes found wrong.
+    pub wrong: ByteCount,
+    /// Mean time of a disk read.
+    pub read_latency: Duration,
+    /// Mean time of a disk write.
+    pub write_latency: Duration,
+}
+
+/// What a verification has read.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VerifyReport {
+    /// Disk bytes read and compared.
+    pub disk: ByteCount,
+    /// Memory bytes read and compared.
+    pub memory: ByteCount,
+    /// The generation of the picture found in memory, or stored with the disks.
+    pub picture_generation: u64,
+    /// Everything that was wrong, in words (the first few).
+    pub wrong: Vec<String>,
+}
