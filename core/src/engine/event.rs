@@ -1,11 +1,13 @@
 //! What the engine says: whole new states, jobs, and one answer per request.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{LibraryState, MachineState, RequestId};
+use crate::cost::{DeletionCost, MergeCost, MergeTotal};
 use crate::snapshot::{MachineId, SnapshotId};
 use crate::units::{ByteCount, ByteRate};
 use crate::vm::{Screen, VerifyReport, WorkloadCounters};
@@ -129,19 +131,63 @@ impl Refusal {
     }
 }
 
+/// What would be done: figures, which the window and the command line put into words.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Plan {
+    /// Taking a snapshot.
+    Take {
+        /// Images that are created, one a disk.
+        images: u32,
+        /// Images in the deepest chain afterwards.
+        depth: u32,
+        /// Memory that is saved.
+        memory: ByteCount,
+        /// Free bytes of the volume.
+        free: ByteCount,
+    },
+    /// Applying one.
+    Apply {
+        /// What Now holds, which goes to the trash; zero where a snapshot of it is taken first.
+        to_trash: ByteCount,
+        /// Whether memory comes back too; otherwise the machine is off, as after a power cut.
+        memory: bool,
+    },
+    /// Deleting.
+    Delete(DeletionCost),
+    /// Merging what is due.
+    Merge {
+        /// One by one.
+        merges: Vec<MergeCost>,
+        /// Together.
+        total: MergeTotal,
+    },
+    /// Emptying the trash.
+    EmptyTrash {
+        /// Files that go.
+        files: u32,
+        /// Bytes that come back.
+        held: ByteCount,
+    },
+    /// Removing a machine.
+    Remove {
+        /// The folder that goes, if files are deleted.
+        folder: Option<PathBuf>,
+        /// Bytes that come back.
+        held: ByteCount,
+    },
+    /// Something that only the manifest is changed by, or that runs the machine.
+    Other,
+}
+
 /// The answer to a request that was carried out, or planned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Answer {
     /// Done; a sentence says what came of it.
     Done(String),
-    /// What would be done (`Mode::WhatIf`): lines of text, and the same as data.
-    Plan {
-        /// Sentences for people.
-        lines: Vec<String>,
-        /// The figures.
-        data: serde_json::Value,
-    },
+    /// What would be done (`Mode::WhatIf`).
+    Plan(Plan),
     /// A snapshot was taken.
     Taken {
         /// Which.

@@ -11,7 +11,7 @@ mod event;
 mod state;
 
 pub use command::{Command, CreateMachine, ImportMode, JobAction, Mode, Request, RequestId};
-pub use event::{Answer, Event, JobId, JobKind, JobPhase, JobState, LatencyReport, Refusal, RefusalKind};
+pub use event::{Answer, Event, JobId, JobKind, JobPhase, JobState, LatencyReport, Plan, Refusal, RefusalKind};
 pub use state::{LibraryState, MachineState, Place, Power};
 
 pub use crate::cost::{FileFacts, VolumeState};
