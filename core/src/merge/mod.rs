@@ -1,1 +1,24 @@
-//! merge, to be written.
+//! Merging a run X1..Xk of images into one that plays the part of Xk, without losing a byte at any instant.
+//!
+//! ```text
+//! Census + facts ── plan ──> MergePlan ── Execution::begin ──> Started (durable: undelete is refused)
+//!                                                 │ step, step, ... pause, cancel, kill: nothing is lost
+//!                            identifiers, sizes, what is shadowed is dropped
+//!                            batches: copy -> flush target -> mark what shadows -> mark the owner -> punch
+//!                                                 │ nothing is left
+//!                            switch: journal -> final locator -> rename or relink -> manifest -> remove files
+//! ```
+//!
+//! `RunMerge` is the core that knows nothing of machines: it works on open images. `Execution` puts a
+//! machine's manifest and journal around it, `merge_files` a journal file beside plain image files.
+//! The images themselves are the record of what was moved, so a merge continues from wherever it ended.
+
+mod error;
+mod limit;
+mod plan;
+mod rules;
+
+pub use error::{MergeError, Result};
+pub use limit::RateLimit;
+pub use plan::{Candidate, MergePlan, candidates, plan};
+pub use rules::{Rule, Rules};

@@ -3,9 +3,11 @@
 
 mod ids;
 mod machine;
+mod switch;
 
 pub use ids::{DiskId, ImageId, MachineId, SnapshotId};
 pub use machine::{
     AppliedRecord, Configuration, DiskConfig, Ghost, ImageRecord, Machine, MachineKind, MergeRecord, Now, SavedMemory, Settings,
     Snapshot, TrashItem, TrashReason, WorkloadProfile,
 };
+pub use switch::{FileRef, SwitchFiles, SwitchRecord};
