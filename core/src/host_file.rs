@@ -6,6 +6,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use crate::units::ByteCount;
 
@@ -80,6 +81,10 @@ pub trait Host: Send + Sync + Debug {
     fn flush_dir(&self, path: &Path) -> io::Result<()>;
     /// Lists a folder, sorted by name.
     fn list(&self, path: &Path) -> io::Result<Vec<HostEntry>>;
+    /// When the file's content was last changed, as far as the file system knows.
+    fn modified(&self, path: &Path) -> io::Result<SystemTime> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, format!("time of change of {}", path.display())))
+    }
     /// Whether something is there.
     fn exists(&self, path: &Path) -> bool;
     /// Resolves links and `..`; the path must exist.
@@ -273,6 +278,9 @@ impl Host for OsHost {
         }
         entries.sort_by(|a, b| a.name.cmp(&b.name));
         Ok(entries)
+    }
+    fn modified(&self, path: &Path) -> io::Result<SystemTime> {
+        fs::metadata(path)?.modified()
     }
     fn exists(&self, path: &Path) -> bool {
         path.exists()

@@ -128,7 +128,12 @@ pub struct Now {
     pub memory: Option<SavedMemory>,
 }
 
-/// A deleted snapshot some of whose bytes are still on disk.
+/// A deleted snapshot some of whose bytes are still on disk: in images that others read through (then the
+/// tree shows it), or only in the trash (then the trash lists it). Undelete works for both.
+///
+/// Snapshots, ghosts and Now together form the *full tree*; what the tree shows as a parent is the nearest
+/// ancestor that isn't deleted. `snapshot.parent`, `children` and `was_parent_of_now` are kept up to date
+/// as links of the full tree.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Ghost {
@@ -136,9 +141,9 @@ pub struct Ghost {
     pub snapshot: Snapshot,
     /// When it was deleted.
     pub deleted: DateTime<Utc>,
-    /// The nodes that hung from it then, so that undeleting puts them back.
+    /// The snapshots and ghosts that hang directly from it, so that undeleting puts them back.
     pub children: Vec<SnapshotId>,
-    /// Whether Now hung from it.
+    /// Whether Now hangs directly from it.
     pub was_parent_of_now: bool,
     /// Ghosts deleted by one action share this, and are undeleted together.
     pub action: Uuid,
@@ -223,12 +228,14 @@ impl Default for Settings {
 pub struct AppliedRecord {
     /// The action, as in the trash items that it made.
     pub action: Uuid,
-    /// Now as it was.
+    /// Now as it was; its parent may be a ghost by now.
     pub now: Now,
     /// The configuration as it was.
     pub configuration: Configuration,
     /// When.
     pub applied: DateTime<Utc>,
+    /// Whether it was itself an undo of an apply, so that undoing it does that apply again.
+    pub undo: bool,
 }
 
 /// A machine: all of `machine.json`.
@@ -257,7 +264,7 @@ pub struct Machine {
     pub snapshots: BTreeMap<SnapshotId, Snapshot>,
     /// The current state.
     pub now: Now,
-    /// Deleted snapshots that still hold bytes.
+    /// Deleted snapshots that still hold bytes, on disk or in the trash.
     pub ghosts: BTreeMap<SnapshotId, Ghost>,
     /// The trash.
     pub trash: Vec<TrashItem>,

@@ -1,13 +1,34 @@
 //! The TREE of a machine, without I/O: what the manifest says, which operations are
 //! allowed and why not, and what a deletion leads to.
+//!
+//! ```text
+//! Machine ── validate ──> Tree (who is whose child, which image is kept, what is due)
+//!    │                      ├─ rules:   yes, or why not and what would make it possible
+//!    │                      └─ outcome: what a deletion frees, merges, or leaves held
+//!    └─ change: Machine ──> Change { the next Machine, files to move, files to remove }
+//! ```
 
+mod change;
+mod forest;
 mod ids;
 mod machine;
+mod outcome;
+pub mod rules;
 mod switch;
+mod tree;
+mod validate;
 
+pub use change::{
+    Change, FileMove, Stamp, Taken, TrashSelection, apply, begin_merge, clear_memory, delete, doomed_by_merge, edit, empty_trash,
+    finish_merge, keep_on_new_leaves, save_memory, take, undelete, undo_apply,
+};
 pub use ids::{DiskId, ImageId, MachineId, SnapshotId};
 pub use machine::{
     AppliedRecord, Configuration, DiskConfig, Ghost, ImageRecord, Machine, MachineKind, MergeRecord, Now, SavedMemory, Settings,
     Snapshot, TrashItem, TrashReason, WorkloadProfile,
 };
+pub use outcome::{DeletionOutcome, Fate, ImageOutcome, deletion_outcome};
+pub use rules::{Context, PowerState, WhyNot};
 pub use switch::{FileRef, SwitchFiles, SwitchRecord};
+pub use tree::{NodeRef, Reader, Run, Tree, TreeRow};
+pub use validate::validate;

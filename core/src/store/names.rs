@@ -1,0 +1,1 @@
+//! Names that are safe as folder names.
