@@ -1,1 +1,28 @@
-//! testing, to be written.
+//! What tests stand on: nothing here is part of the product.
+//!
+//! ```text
+//! MemHost         files and folders in memory; fails, fills up, crashes at any step
+//!   for_each_crash_point   runs an operation once per step of it, crashing there
+//! RamImage        the simplest image that keeps every rule of disk::Image
+//!   image_conformance      what every kind of image must pass
+//! ReferenceDisk   a disk as a plain list of sectors
+//! FakeClock       time that moves when the test says so
+//! Random          small, seeded, the same everywhere
+//! ```
+
+mod conformance;
+mod crash_points;
+mod fake_clock;
+mod mem_host;
+mod pages;
+mod ram_image;
+mod random;
+mod reference_disk;
+
+pub use conformance::{ImageMaker, RamImageMaker, image_conformance};
+pub use crash_points::{CrashPoint, for_each_crash_point, for_some_crash_points};
+pub use fake_clock::FakeClock;
+pub use mem_host::{CrashMode, MemHost};
+pub use ram_image::RamImage;
+pub use random::Random;
+pub use reference_disk::ReferenceDisk;
