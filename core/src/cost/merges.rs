@@ -2,7 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{Census, Estimate, MachineFacts, MergeWork};
+use super::{Census, Estimate, HeldAs, MachineFacts, MergeWork};
+use crate::disk::ImageType;
 use crate::snapshot::{DiskId, ImageId};
 use crate::units::ByteCount;
 
@@ -74,8 +75,18 @@ impl MergeBytes {
 impl MergeTotal {
     /// Adds merges up.
     pub fn of(facts: &MachineFacts<'_>, merges: &[MergeCost]) -> Self {
-        let _ = (facts, merges);
-        todo!()
+        let mut total = Self::default();
+        let mut work = MergeWork::default();
+        for merge in merges {
+            total.merges += 1;
+            total.data += merge.bytes.data;
+            total.zero += merge.bytes.zero;
+            total.scratch = total.scratch.max(merge.scratch);
+            total.comes_back += merge.comes_back;
+            work = work + merge.bytes.work();
+        }
+        total.time = if merges.is_empty() { None } else { facts.calibration.estimate(work) };
+        total
     }
 }
 
@@ -83,22 +94,85 @@ impl Census {
     /// The exact bytes of merging a run (bottom to top, each reading through the one before) into one of its
     /// images. `None` if the census doesn't know the run.
     pub fn merge_bytes(&self, run: &[ImageId], target: ImageId) -> Option<MergeBytes> {
-        let _ = (run, target);
-        todo!()
+        let path = self.path_of(run)?;
+        Some(self.bytes_into(&path, run.iter().position(|i| *i == target)?))
+    }
+
+    /// The bytes of merging a path into the image at this place of it.
+    fn bytes_into(&self, path: &[u32], target: usize) -> MergeBytes {
+        let owned = self.owned(path);
+        let top = owned.len() - 1;
+        let mut bytes = MergeBytes::default();
+        let mut stretches = 0.0;
+        let mut held = 0;
+        for (place, o) in owned.iter().enumerate() {
+            held += self.held_data(path[place]);
+            bytes.union.0 += o.data();
+            if place != target {
+                bytes.data.0 += o.data();
+                // What lies beyond the top's end is cut off; beyond another's end the disk was grown since.
+                bytes.zero.0 += o.zero() + if place == top { 0 } else { o.beyond() };
+                stretches += o.stretches[HeldAs::Data as usize];
+            }
+        }
+        bytes.stretches = stretches.round() as u64;
+        bytes.shadowed = ByteCount(held).saturating_sub(bytes.union);
+        bytes.growth = bytes.union.saturating_sub(ByteCount(self.held_data(path[target])));
+        bytes
     }
 }
 
-/// The scratch of moving `bytes` into `target`: about one batch where the sources give space back early,
-/// otherwise what they don't. A fixed source gives nothing back, nor does any where holes can't be punched.
+/// Free space that merging a run into `target` needs: about one batch (or block) where the sources give space back
+/// early, otherwise what they don't. A fixed source gives nothing back, nor does any where holes can't be punched.
+/// Never more than the target grows. `None` if the census doesn't know the run.
 pub fn scratch(facts: &MachineFacts<'_>, census: &Census, run: &[ImageId], target: ImageId) -> Option<ByteCount> {
-    let _ = (facts, census, run, target);
-    todo!()
+    let path = census.path_of(run)?;
+    let growth = census.merge_bytes(run, target)?.growth;
+    let mut needed = BATCH;
+    for (image, owned) in run.iter().zip(census.owned(&path)) {
+        if *image == target || owned.data() == 0 {
+            continue;
+        }
+        let file = facts.files.get(image);
+        if !facts.volume.punches_holes || file.is_none_or(|f| f.kind == ImageType::Fixed) {
+            needed += ByteCount(owned.data());
+        } else if let Some(file) = file {
+            needed = needed.max(file.block_size);
+        }
+    }
+    Some(needed.min(growth))
 }
 
 /// What merging a run would take, into the best target. `None` while the disk isn't counted yet.
 pub fn merge_cost(facts: &MachineFacts<'_>, disk: &DiskId, run: &[ImageId]) -> Option<MergeCost> {
-    let _ = (facts, disk, run);
-    todo!()
+    let census = facts.census.get(disk)?;
+    let mut best: Option<MergeCost> = None;
+    for &target in run {
+        let bytes = census.merge_bytes(run, target)?;
+        let scratch = scratch(facts, census, run, target)?;
+        let sources: ByteCount = run.iter().filter(|i| **i != target).map(|i| facts.held(*i)).sum();
+        let cost = MergeCost {
+            disk: disk.clone(),
+            run: run.to_vec(),
+            target,
+            bytes,
+            scratch,
+            fits: scratch <= facts.volume.free,
+            comes_back: sources.saturating_sub(bytes.growth),
+            time: facts.calibration.estimate(bytes.work()),
+        };
+        if best.as_ref().is_none_or(|b| cost.rank() < b.rank()) {
+            best = Some(cost);
+        }
+    }
+    best
+}
+
+impl MergeCost {
+    /// Less is better: a target that fits moves little; of those that don't fit, the one that lacks least.
+    fn rank(&self) -> (bool, ByteCount, ByteCount) {
+        if self.fits { (false, self.bytes.data, self.scratch) } else { (true, self.scratch, self.bytes.data) }
+    }
 }
 
 /// The merges that are due now (disks that aren't counted yet are left out).

@@ -31,7 +31,40 @@ impl Census {
 
     /// The same once these runs (each bottom to top) are one image each.
     pub fn read_cost_after(&self, leaf: ImageId, merged: &[Vec<ImageId>]) -> Option<ReadCost> {
-        let _ = (leaf, merged);
-        todo!()
+        let path = self.path_to(leaf)?;
+        let size = self.sizes[*path.last()? as usize];
+        let owned = self.owned(&path);
+        // From the leaf down: how many images have been asked when this one answers.
+        let mut asked = 0;
+        let mut above = None;
+        let mut by_images: Vec<u64> = Vec::new();
+        for (index, o) in path.iter().zip(&owned).rev() {
+            let image = self.images[*index as usize];
+            let run = merged.iter().position(|run| run.contains(&image));
+            if run.is_none() || run != above {
+                asked += 1;
+                by_images.push(0);
+            }
+            above = run;
+            if let Some(bytes) = by_images.last_mut() {
+                *bytes += o.data();
+            }
+        }
+        let allocated: u64 = by_images.iter().sum();
+        let in_leaf = by_images.first().copied().unwrap_or(0);
+        let weighted: f64 = by_images.iter().zip(1..).map(|(bytes, images)| *bytes as f64 * f64::from(images)).sum();
+        let mut counted = 0;
+        let most = allocated - allocated / 20;
+        let p95 = by_images.iter().zip(1..).find_map(|(bytes, images)| {
+            counted += bytes;
+            (counted >= most).then_some(images)
+        });
+        Some(ReadCost {
+            depth: asked,
+            mean: if allocated == 0 { f64::from(asked) } else { weighted / allocated as f64 },
+            p95: if allocated == 0 { asked } else { p95.unwrap_or(asked) },
+            allocated: ByteCount(allocated),
+            first_write: if size == 0 { 0.0 } else { 1.0 - in_leaf as f64 / size as f64 },
+        })
     }
 }
