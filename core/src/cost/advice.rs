@@ -3,8 +3,8 @@
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::{MachineFacts, MergeTotal};
-use crate::snapshot::SnapshotId;
+use super::{MachineFacts, MergeCost, MergeTotal, deletion_cost, merges_due, node_cost};
+use crate::snapshot::{NodeRef, SnapshotId, Tree};
 use crate::units::ByteCount;
 
 /// How much it matters.
@@ -100,8 +100,119 @@ pub struct Finding {
     pub action: Option<Action>,
 }
 
+/// Below this, machines soon stop (Hyper-V warns at 2 GB and pauses its machines at 200 MB).
+const VOLUME_URGENT: ByteCount = ByteCount::gib(2);
+/// Below this, it is time to look.
+const VOLUME_SHORT: ByteCount = ByteCount::gib(8);
+/// The trash is mentioned from this share of what the machine's images hold.
+const TRASH_SHARE: u64 = 10;
+
 /// Everything found about a machine, the worst first.
 pub fn advise(facts: &MachineFacts<'_>, now: DateTime<Utc>) -> Vec<Finding> {
-    let _ = (facts, now);
-    todo!()
+    let tree = Tree::of(facts.machine);
+    let due = merges_due(facts);
+    let mut findings: Vec<Finding> = [chain_depth(facts, &tree), volume(facts), trash(facts), age(facts, now)]
+        .into_iter()
+        .flatten()
+        .chain(merges(facts, &due))
+        .collect();
+    findings.sort_by_key(|f| std::cmp::Reverse(f.severity));
+    findings
+}
+
+fn chain_depth(facts: &MachineFacts<'_>, tree: &Tree<'_>) -> Option<Finding> {
+    let settings = &facts.machine.settings;
+    let before = node_cost(facts, NodeRef::Now, &[])?;
+    if before.depth < settings.warn_depth.max(2) {
+        return None;
+    }
+    let severity = if before.depth >= settings.max_depth { Severity::Urgent } else { Severity::Warning };
+    let runs: Vec<_> = tree.runs().into_iter().map(|r| r.images).collect();
+    let merged = node_cost(facts, NodeRef::Now, &runs)?;
+    let (action, after) = if merged.depth < settings.warn_depth {
+        (Some(Action::Merge), merged)
+    } else {
+        // The oldest ones that only one branch reads through, as many as it takes.
+        let count = (merged.depth - settings.warn_depth.max(2) + 1) as usize;
+        let mut candidates: Vec<SnapshotId> = tree
+            .path_from_now()
+            .into_iter()
+            .filter(|id| facts.machine.snapshots.get(id).is_some_and(|s| !s.protected))
+            .filter(|id| branches(facts, tree, *id) == 1)
+            .collect();
+        candidates.reverse();
+        candidates.truncate(count);
+        match deletion_cost(facts, &candidates, false).filter(|_| !candidates.is_empty()) {
+            Some(cost) => (Some(Action::Delete(candidates)), cost.after),
+            None => (None, merged),
+        }
+    };
+    let kind = FindingKind::ChainTooDeep {
+        depth: before.depth,
+        warn_depth: settings.warn_depth,
+        read_mean: before.read_mean,
+        depth_after: after.depth,
+        read_mean_after: after.read_mean,
+    };
+    Some(Finding { severity, kind, action })
+}
+
+/// What hangs from a snapshot: snapshots, and Now.
+fn branches(facts: &MachineFacts<'_>, tree: &Tree<'_>, id: SnapshotId) -> usize {
+    tree.children(Some(id)).len() + usize::from(facts.machine.now.parent == Some(id))
+}
+
+fn age(facts: &MachineFacts<'_>, now: DateTime<Utc>) -> Option<Finding> {
+    let limit = facts.machine.settings.warn_age_hours;
+    let hours = |taken: DateTime<Utc>| u64::try_from((now - taken).num_hours()).unwrap_or(0);
+    let old: Vec<_> = facts.machine.snapshots.iter().filter(|(_, s)| hours(s.taken) >= u64::from(limit)).collect();
+    let (oldest, snapshot) = old.iter().min_by_key(|(_, s)| s.taken)?;
+    let kind = FindingKind::SnapshotTooOld {
+        snapshot: **oldest,
+        age_hours: hours(snapshot.taken),
+        warn_age_hours: limit,
+        count: old.len() as u32,
+    };
+    Some(Finding { severity: Severity::Note, kind, action: Some(Action::Show(**oldest)) })
+}
+
+fn merges(facts: &MachineFacts<'_>, due: &[MergeCost]) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let (fit, wont): (Vec<MergeCost>, Vec<MergeCost>) = due.iter().cloned().partition(|m| m.fits);
+    if !fit.is_empty() {
+        let kind = FindingKind::MergeDue { total: MergeTotal::of(facts, &fit) };
+        findings.push(Finding { severity: Severity::Note, kind, action: Some(Action::Merge) });
+    }
+    if let Some(scratch) = wont.iter().map(|m| m.scratch).max() {
+        let action = (!facts.machine.trash.is_empty()).then_some(Action::EmptyTrash);
+        let kind = FindingKind::MergeWontFit { scratch, free: facts.volume.free };
+        findings.push(Finding { severity: Severity::Warning, kind, action });
+    }
+    findings
+}
+
+fn volume(facts: &MachineFacts<'_>) -> Option<Finding> {
+    let free = facts.volume.free;
+    let severity = match free {
+        f if f < VOLUME_URGENT => Severity::Urgent,
+        f if f < VOLUME_SHORT => Severity::Warning,
+        _ => return None,
+    };
+    let trash = trash_bytes(facts);
+    let action = (trash > ByteCount::ZERO).then_some(Action::EmptyTrash);
+    Some(Finding { severity, kind: FindingKind::DiskFilling { free, trash }, action })
+}
+
+fn trash(facts: &MachineFacts<'_>) -> Option<Finding> {
+    let bytes = trash_bytes(facts);
+    let held: ByteCount = facts.files.values().map(|f| f.held).sum();
+    if bytes == ByteCount::ZERO || bytes.0 < held.0 / TRASH_SHARE {
+        return None;
+    }
+    let kind = FindingKind::TrashHolds { bytes, files: facts.machine.trash.len() as u32 };
+    Some(Finding { severity: Severity::Note, kind, action: Some(Action::EmptyTrash) })
+}
+
+fn trash_bytes(facts: &MachineFacts<'_>) -> ByteCount {
+    facts.machine.trash.iter().map(|t| t.held).sum()
 }

@@ -2,8 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{MachineFacts, MergeCost, MergeTotal, Node, NodeCost};
-use crate::snapshot::{DiskId, ImageId, SnapshotId};
+use std::collections::BTreeMap;
+
+use super::{MachineFacts, MergeCost, MergeTotal, NodeCost, merge_cost, node_cost};
+use crate::snapshot::{DiskId, Fate, ImageId, NodeRef, SnapshotId, Tree, deletion_outcome};
 use crate::units::ByteCount;
 
 /// An image that stays although no node is it any longer.
@@ -14,7 +16,7 @@ pub struct RetainedImage {
     /// Bytes that its file takes.
     pub held: ByteCount,
     /// The nodes whose branches hold it.
-    pub by: Vec<Node>,
+    pub by: Vec<NodeRef>,
 }
 
 /// What a deletion does to one disk.
@@ -53,8 +55,63 @@ pub struct DeletionCost {
     pub after: NodeCost,
 }
 
+impl DiskDeletion {
+    fn of(disk: &DiskId) -> Self {
+        Self {
+            disk: disk.clone(),
+            freed: Vec::new(),
+            frees: ByteCount::ZERO,
+            merges: Vec::new(),
+            retained: Vec::new(),
+            uncounted: false,
+        }
+    }
+}
+
 /// What deleting these snapshots leads to; `None` if one of them isn't there.
 pub fn deletion_cost(facts: &MachineFacts<'_>, snapshots: &[SnapshotId], subtree: bool) -> Option<DeletionCost> {
-    let _ = (facts, snapshots, subtree);
-    todo!()
+    if !snapshots.iter().all(|s| facts.machine.snapshots.contains_key(s)) {
+        return None;
+    }
+    let outcome = deletion_outcome(facts.machine, snapshots, subtree);
+    let mut disks: BTreeMap<&DiskId, DiskDeletion> = BTreeMap::new();
+    for image in &outcome.images {
+        let disk = disks.entry(&image.disk).or_insert_with(|| DiskDeletion::of(&image.disk));
+        let held = facts.held(image.image);
+        match &image.fate {
+            Fate::FreesNow => {
+                disk.freed.push(image.image);
+                disk.frees += held;
+            }
+            Fate::Merges(_) => {}
+            Fate::FreesNothing(by) => disk.retained.push(RetainedImage { image: image.image, held, by: by.clone() }),
+        }
+    }
+    for run in &outcome.runs {
+        let disk = disks.entry(&run.disk).or_insert_with(|| DiskDeletion::of(&run.disk));
+        match merge_cost(facts, &run.disk, &run.images) {
+            Some(cost) => disk.merges.push(cost),
+            None => disk.uncounted = true,
+        }
+    }
+    let disks: Vec<DiskDeletion> = disks.into_values().collect();
+    let merges: Vec<MergeCost> = disks.iter().flat_map(|d| d.merges.iter().cloned()).collect();
+    let memory: ByteCount = outcome.memory.iter().map(|m| m.held).sum();
+
+    // Afterwards, everything that is due is merged, whether it was due before or because of this.
+    let mut merged: Vec<Vec<ImageId>> = outcome.runs.iter().map(|r| r.images.clone()).collect();
+    for run in Tree::of(facts.machine).runs() {
+        if !merged.iter().any(|m| m.iter().any(|i| run.images.contains(i))) {
+            merged.push(run.images);
+        }
+    }
+    Some(DeletionCost {
+        snapshots: outcome.snapshots,
+        frees: disks.iter().map(|d| d.frees).sum::<ByteCount>() + memory,
+        merges: MergeTotal::of(facts, &merges),
+        retained: disks.iter().flat_map(|d| &d.retained).map(|r| r.held).sum(),
+        before: node_cost(facts, NodeRef::Now, &[]).unwrap_or_default(),
+        after: node_cost(facts, NodeRef::Now, &merged).unwrap_or_default(),
+        disks,
+    })
 }

@@ -58,4 +58,10 @@ impl MachineFacts<'_> {
     pub fn held(&self, image: ImageId) -> ByteCount {
         self.files.get(&image).map_or(ByteCount::ZERO, |f| f.held)
     }
+
+    /// Size of a disk of Now's configuration.
+    pub(super) fn disk_size(&self, disk: &DiskId) -> ByteCount {
+        let disks = &self.machine.configuration.disks;
+        disks.iter().find(|d| d.id == *disk).map_or(ByteCount::ZERO, |d| d.size)
+    }
 }

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Census, Estimate, HeldAs, MachineFacts, MergeWork};
 use crate::disk::ImageType;
-use crate::snapshot::{DiskId, ImageId};
+use crate::snapshot::{DiskId, ImageId, Tree};
 use crate::units::ByteCount;
 
 /// Data that a merge copies before it marks and gives back: its scratch where holes can be punched.
@@ -143,11 +143,12 @@ pub fn scratch(facts: &MachineFacts<'_>, census: &Census, run: &[ImageId], targe
     Some(needed.min(growth))
 }
 
-/// What merging a run would take, into the best target. `None` while the disk isn't counted yet.
+/// What merging a run would take, into the best target, or the one of a merge that has started. `None` while the disk isn't counted yet.
 pub fn merge_cost(facts: &MachineFacts<'_>, disk: &DiskId, run: &[ImageId]) -> Option<MergeCost> {
     let census = facts.census.get(disk)?;
     let mut best: Option<MergeCost> = None;
-    for &target in run {
+    let started = facts.machine.merges.iter().find(|m| m.disk == *disk && run.contains(&m.target)).map(|m| m.target);
+    for &target in run.iter().filter(|i| started.is_none_or(|s| s == **i)) {
         let bytes = census.merge_bytes(run, target)?;
         let scratch = scratch(facts, census, run, target)?;
         let sources: ByteCount = run.iter().filter(|i| **i != target).map(|i| facts.held(*i)).sum();
@@ -177,6 +178,6 @@ impl MergeCost {
 
 /// The merges that are due now (disks that aren't counted yet are left out).
 pub fn merges_due(facts: &MachineFacts<'_>) -> Vec<MergeCost> {
-    let _ = facts;
-    todo!()
+    let runs = Tree::of(facts.machine).runs();
+    runs.iter().filter_map(|run| merge_cost(facts, &run.disk, &run.images)).collect()
 }

@@ -32,6 +32,6 @@ pub use deletion::{DeletionCost, DiskDeletion, RetainedImage, deletion_cost};
 pub use estimate::{Basis, Calibration, Estimate, MergeSample, MergeWork, PastError};
 pub use facts::{FileFacts, MachineFacts, VolumeState};
 pub use merges::{BATCH, MergeBytes, MergeCost, MergeTotal, merge_cost, merges_due, scratch};
-pub use node::{Node, NodeCost, node_cost};
+pub use node::{NodeCost, node_cost};
 pub use orders::{MergeOrders, merge_orders};
 pub use reads::ReadCost;
