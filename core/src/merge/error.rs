@@ -1,6 +1,7 @@
 //! Why a merge can't be planned or carried out.
 
 use crate::disk::DiskError;
+use crate::store::StoreError;
 use crate::units::ByteCount;
 
 /// A result of this room.
@@ -26,6 +27,9 @@ pub enum MergeError {
     /// An image failed.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// The machine's folder failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
     /// The host's file system failed.
     #[error("{operation} {}: {source}", path.display())]
     Io {

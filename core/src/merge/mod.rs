@@ -13,12 +13,28 @@
 //! machine's manifest and journal around it, `merge_files` a journal file beside plain image files.
 //! The images themselves are the record of what was moved, so a merge continues from wherever it ended.
 
+mod batch;
+mod copy;
 mod error;
+mod execute;
+mod files;
 mod limit;
 mod plan;
+mod recover;
 mod rules;
+mod shadowed;
+mod survey;
+mod switch;
+mod transfer;
 
+#[cfg(test)]
+mod tests;
+
+pub use copy::{Progress, RunMerge};
 pub use error::{MergeError, Result};
+pub use execute::{Execution, Merged, StepOutcome};
+pub use files::merge_files;
 pub use limit::RateLimit;
 pub use plan::{Candidate, MergePlan, candidates, plan};
+pub use recover::complete_switch;
 pub use rules::{Rule, Rules};

@@ -1,12 +1,14 @@
 //! The plan of a merge: pure, a value that is shown and then executed unchanged.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::switch::{check_run, kept_file};
 use super::{MergeError, Result};
-use crate::cost::{MachineFacts, MergeBytes};
-use crate::snapshot::{DiskId, ImageId};
+use crate::cost::{BATCH, FileFacts, MachineFacts, MergeBytes, scratch};
+use crate::disk::ImageType;
+use crate::snapshot::{ImageId, ImageRecord, Run};
 use crate::units::ByteCount;
 
 /// What merging a run into one of its images would take.
@@ -25,15 +27,13 @@ pub struct Candidate {
 /// A merge, planned: X1..Xk become one image that plays the part of Xk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MergePlan {
-    /// The disk.
-    pub disk: DiskId,
     /// X1..Xk, bottom to top. The last one's identifier stays.
-    pub run: Vec<ImageId>,
+    pub run: Run,
     /// The image into which everything moves.
     pub target: ImageId,
     /// Data bytes to move; exact.
     pub data_bytes_to_move: ByteCount,
-    /// Bytes to make zero in the target; exact where the images' sizes are equal.
+    /// Bytes to make zero in the target (about, where the images' sizes differ).
     pub zero_bytes: ByteCount,
     /// Metadata that is written on the way (about).
     pub metadata_bytes: ByteCount,
@@ -41,15 +41,17 @@ pub struct MergePlan {
     pub stretches: u64,
     /// Free space that it needs before it starts to give space back.
     pub scratch: ByteCount,
-    /// Why the scratch is more than a batch, in words; empty where it isn't.
+    /// Why space doesn't come back on the way, in words; empty where it does.
     pub scratch_reasons: Vec<String>,
-    /// Bytes that come back at the end (about).
+    /// Data that is copied before its old place is given back.
+    pub batch: ByteCount,
+    /// Bytes that come back by the end (about).
     pub frees: ByteCount,
     /// The file that stays, relative to the machine's folder.
     pub kept_file: PathBuf,
-    /// The files that are removed at the end, relative to the machine's folder.
+    /// The files that are gone at the end, relative to the machine's folder.
     pub removed_files: Vec<PathBuf>,
-    /// Whether the merged image, a differencing one so far, becomes a base.
+    /// Whether the target, a differencing image so far, becomes a base.
     pub becomes_base: bool,
     /// Whether the children of the top have to be linked to another file name.
     pub relinks_children: bool,
@@ -57,17 +59,99 @@ pub struct MergePlan {
     pub candidates: Vec<Candidate>,
 }
 
-/// What every image of the run would take as the target, bottom to top. Refused where the run isn't one
-/// (something outside reads through it), its disk isn't counted yet, or its images can't be merged.
-pub fn candidates(facts: &MachineFacts<'_>, disk: &DiskId, run: &[ImageId]) -> Result<Vec<Candidate>> {
-    let _ = (facts, disk, run);
-    todo!()
+impl MergePlan {
+    /// Where the target stands in the run.
+    pub(super) fn target_index(&self) -> Result<usize> {
+        let place = self.run.images.iter().position(|image| *image == self.target);
+        place.ok_or_else(|| MergeError::Refused("the plan's target isn't in its run".into()))
+    }
+}
+
+/// What every image of the run would take as the target, bottom to top. Refused where the run isn't one (something
+/// outside reads through it), isn't counted yet, or holds an image that something is wrong with.
+pub fn candidates(facts: &MachineFacts<'_>, run: &Run) -> Result<Vec<Candidate>> {
+    if run.images.len() < 2 {
+        return Err(MergeError::Refused("a run has two images or more".into()));
+    }
+    check_run(facts.machine, &run.images)?;
+    let uncounted = || MergeError::Refused(format!("the blocks of {} aren't counted yet: try again in a moment", run.disk));
+    let census = facts.census.get(&run.disk).ok_or_else(uncounted)?;
+    for image in &run.images {
+        let file: &FileFacts = facts.files.get(image).ok_or_else(uncounted)?;
+        if let Some(problem) = &file.problem {
+            let path = facts.machine.images[image].file.display();
+            return Err(MergeError::Refused(format!("{path} can't be merged: {problem}")));
+        }
+    }
+    let weigh = |target: &ImageId| {
+        let bytes = census.merge_bytes(&run.images, *target)?;
+        let scratch = scratch(facts, census, &run.images, *target)?;
+        Some(Candidate { target: *target, bytes, scratch, fits: scratch <= facts.volume.free })
+    };
+    run.images.iter().map(|target| weigh(target).ok_or_else(uncounted)).collect()
 }
 
 /// Plans the merge of a run: the target that moves fewest bytes among those whose scratch fits; a merge
 /// that has started keeps its target if it still fits. [`MergeError::NoSpace`] where none does.
-pub fn plan(facts: &MachineFacts<'_>, disk: &DiskId, run: &[ImageId]) -> Result<MergePlan> {
-    let _ = MergeError::Refused(String::new());
-    let _ = candidates(facts, disk, run)?;
-    todo!()
+pub fn plan(facts: &MachineFacts<'_>, run: &Run) -> Result<MergePlan> {
+    let candidates = candidates(facts, run)?;
+    let started = facts.machine.merges.iter().filter(|merge| merge.disk == run.disk).map(|merge| merge.target);
+    let started: Vec<ImageId> = started.collect();
+    let rank = |candidate: &&Candidate| {
+        (!started.contains(&candidate.target), candidate.bytes.data, candidate.bytes.zero, candidate.scratch)
+    };
+    let fitting = candidates.iter().filter(|candidate| candidate.fits);
+    let Some(chosen) = fitting.min_by_key(rank).cloned() else {
+        let needed = candidates.iter().map(|candidate| candidate.scratch).min().unwrap_or_default();
+        return Err(MergeError::NoSpace { needed, free: facts.volume.free });
+    };
+    let records: Vec<&ImageRecord> = run.images.iter().map(|image| &facts.machine.images[image]).collect();
+    let files: Vec<&Path> = records.iter().map(|record| &*record.file).collect();
+    let target = run.images.iter().position(|image| *image == chosen.target).unwrap_or_default();
+    let kept_file = kept_file(&files, target, records[0].parent.is_some());
+    let sources: ByteCount = run.images.iter().filter(|image| **image != chosen.target).map(|image| facts.held(*image)).sum();
+    let roomy = facts.volume.free >= BATCH + BATCH;
+    Ok(MergePlan {
+        run: run.clone(),
+        target: chosen.target,
+        data_bytes_to_move: chosen.bytes.data,
+        zero_bytes: chosen.bytes.zero,
+        metadata_bytes: metadata(chosen.bytes.stretches, run.images.len()),
+        stretches: chosen.bytes.stretches,
+        scratch: chosen.scratch,
+        scratch_reasons: reasons(facts, run, chosen.target, &chosen.bytes),
+        batch: if roomy { BATCH } else { ByteCount(BATCH.0 / 4) },
+        frees: sources.saturating_sub(chosen.bytes.growth),
+        removed_files: files.iter().filter(|file| **file != kept_file).map(PathBuf::from).collect(),
+        relinks_children: kept_file != files[files.len() - 1],
+        kept_file,
+        becomes_base: target > 0 && records[0].parent.is_none(),
+        candidates,
+    })
+}
+
+/// For each stretch an entry and its log in the target and in one source; for each image bitmaps, header and locator.
+fn metadata(stretches: u64, images: usize) -> ByteCount {
+    ByteCount(stretches.saturating_mul(16 << 10)) + ByteCount::mib(images as u64)
+}
+
+/// Which sources give nothing back on the way, and why.
+fn reasons(facts: &MachineFacts<'_>, run: &Run, target: ImageId, bytes: &MergeBytes) -> Vec<String> {
+    let mut reasons = Vec::new();
+    if bytes.data == ByteCount::ZERO {
+        return reasons;
+    }
+    if !facts.volume.punches_holes {
+        reasons.push("the volume can't give back space inside a file, so nothing comes back before the end".into());
+    }
+    for image in run.images.iter().filter(|image| **image != target) {
+        let (record, file) = (&facts.machine.images[image], &facts.files[image]);
+        let name = record.file.file_name().unwrap_or_default().to_string_lossy();
+        if file.kind == ImageType::Fixed {
+            reasons.push(format!("{name} has a fixed size and gives nothing back before the end"));
+        } else if file.block_size > BATCH {
+            reasons.push(format!("{name} has blocks of {} MiB and gives back whole blocks", file.block_size.0 >> 20));
+        }
+    }
+    reasons
 }

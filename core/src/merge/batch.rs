@@ -1,0 +1,128 @@
+//! One batch: what is copied, and what may be marked afterwards.
+
+use std::ops::ControlFlow;
+
+use super::survey::{Images, sweep};
+use super::{Result, Rules};
+use crate::disk::Presence;
+
+/// A batch has at most this many pieces, however small they are.
+const MAX_PIECES: usize = 1 << 14;
+/// A batch looks at most this far, however empty the disk is.
+const MAX_SPAN: u64 = 64 << 30;
+
+/// Something that the target needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Move {
+    pub(super) offset: u64,
+    pub(super) length: u64,
+    /// Index of the newest owner.
+    pub(super) source: usize,
+    /// Where its data is in its file; `None` is zeros.
+    pub(super) host_offset: Option<u64>,
+    /// Whether the target says zeros here already, and that is what it needs.
+    pub(super) done: bool,
+}
+
+/// What is copied before anything is marked.
+#[derive(Debug)]
+pub(super) struct Batch {
+    /// Everything before this is done once the batch is.
+    pub(super) end: u64,
+    pub(super) moves: Vec<Move>,
+    /// Per image of the run: stretches that it holds and that the target has once the batch is copied.
+    /// Filled only above the target.
+    pub(super) marks: Vec<Vec<(u64, u64)>>,
+}
+
+impl Batch {
+    /// Data bytes that it copies.
+    pub(super) fn data(&self) -> u64 {
+        self.moves.iter().filter(|step| step.host_offset.is_some()).map(|step| step.length).sum()
+    }
+
+    /// Zero bytes that it writes.
+    pub(super) fn zeros(&self) -> u64 {
+        self.moves.iter().filter(|step| step.host_offset.is_none() && !step.done).map(|step| step.length).sum()
+    }
+
+    /// Separate stretches that it writes.
+    pub(super) fn stretches(&self) -> u64 {
+        let mut written = Vec::new();
+        for step in self.moves.iter().filter(|step| !step.done) {
+            join(&mut written, step.offset, step.length);
+        }
+        written.len() as u64
+    }
+
+    /// The next batch from `from`: at most `budget` data bytes (one grain at least), cut where blocks of
+    /// `unit` bytes end if that is possible.
+    pub(super) fn gather(
+        images: &Images,
+        target: usize,
+        range: (u64, u64),
+        budget: u64,
+        unit: u64,
+        rules: Rules,
+    ) -> Result<Self> {
+        let (from, size) = range;
+        let grain = 4096;
+        let budget = (budget / grain * grain).max(grain);
+        let mut batch = Self { end: from, moves: Vec::new(), marks: vec![Vec::new(); images.len()] };
+        let (mut data, mut cut) = (0, false);
+        sweep(images, from, size.min(from.saturating_add(MAX_SPAN)), rules, |piece| {
+            let mut length = piece.length;
+            if let Some(source) = piece.source(target, rules) {
+                let host_offset = match piece.held[source] {
+                    Presence::Data { host_offset } => Some(host_offset),
+                    _ => None,
+                };
+                if batch.moves.len() == MAX_PIECES || (host_offset.is_some() && data == budget) {
+                    cut = true;
+                    return Ok(ControlFlow::Break(()));
+                }
+                if host_offset.is_some() {
+                    length = length.min(budget - data);
+                    data += length;
+                }
+                let done = host_offset.is_none() && piece.held[target] == Presence::Zero;
+                batch.moves.push(Move { offset: piece.offset, length, source, host_offset, done });
+                for above in target + 1..=source {
+                    if piece.held[above] != Presence::Absent {
+                        join(&mut batch.marks[above], piece.offset, length);
+                    }
+                }
+            }
+            batch.end = piece.offset + length;
+            cut = length < piece.length;
+            Ok(if cut { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+        })?;
+        let whole = batch.end - batch.end % unit.max(1);
+        if cut && whole > from {
+            batch.cut_to(whole);
+        }
+        Ok(batch)
+    }
+
+    fn cut_to(&mut self, end: u64) {
+        self.end = end;
+        self.moves.retain_mut(|step| {
+            step.length = step.length.min(end.saturating_sub(step.offset));
+            step.length > 0
+        });
+        for marks in &mut self.marks {
+            marks.retain_mut(|(offset, length)| {
+                *length = (*length).min(end.saturating_sub(*offset));
+                *length > 0
+            });
+        }
+    }
+}
+
+/// Adds a stretch, joined to the last one where they touch.
+pub(super) fn join(stretches: &mut Vec<(u64, u64)>, offset: u64, length: u64) {
+    match stretches.last_mut() {
+        Some((last, last_length)) if *last + *last_length == offset => *last_length += length,
+        _ => stretches.push((offset, length)),
+    }
+}

@@ -1,0 +1,285 @@
+//! The core: moves a run of open images into one of them, in bounded steps, knowing nothing of machines.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use uuid::Uuid;
+
+use super::batch::Batch;
+use super::shadowed::Shadowed;
+use super::survey::{nothing_left, remaining};
+use super::transfer::transfer;
+use super::{MergeError, Result, Rule, Rules};
+use crate::disk::{DiskError, Image, ImageType, Presence, Released};
+use crate::units::ByteCount;
+
+/// Where a merge stands. Every number only grows; what is counted is durable.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// Data bytes moved by this execution.
+    pub moved: ByteCount,
+    /// Data bytes that were to be moved when this execution began; exact.
+    pub total: ByteCount,
+    /// Bytes made zero by this execution.
+    pub zeroed: ByteCount,
+    /// Separate stretches written by this execution.
+    pub stretches: u64,
+    /// Bytes given back to the volume so far.
+    pub given_back: ByteCount,
+}
+
+#[derive(Debug)]
+enum Phase {
+    Identifiers,
+    Sizes,
+    Shadowed(Shadowed),
+    /// Everything before this offset is done.
+    Copy(u64),
+    Copied,
+}
+
+/// A run of open images that is being moved into one of them. What the topmost image shows is the same
+/// at every instant, durable or not, and other programs can open the chain between any two steps.
+#[derive(Debug)]
+pub struct RunMerge {
+    images: Vec<Arc<dyn Image>>,
+    target: usize,
+    new_ids: Vec<Uuid>,
+    rules: Rules,
+    /// The top's size in bytes: what is moved.
+    size: u64,
+    /// The largest block of the run: batches end at such a block's end where they can.
+    unit: u64,
+    phase: Phase,
+    progress: Progress,
+    buffers: Vec<Vec<u8>>,
+}
+
+impl RunMerge {
+    /// For X1..Xk, bottom to top, all open for writing and by nobody else. `new_ids` are the new data-write
+    /// identifiers of X1..X(k-1); after an interruption they must be the same again.
+    pub fn new(images: Vec<Arc<dyn Image>>, target: usize, new_ids: Vec<Uuid>, rules: Rules) -> Result<Self> {
+        check(&images, target, &new_ids)?;
+        let info = images[images.len() - 1].info();
+        let unit = images.iter().map(|image| image.info().block_size.0).max().unwrap_or(1);
+        let size = info.virtual_size.0;
+        let total = remaining(&images, size, target, rules)?.data;
+        let progress = Progress { total, ..Progress::default() };
+        Ok(Self { images, target, new_ids, rules, size, unit, phase: Phase::Identifiers, progress, buffers: Vec::new() })
+    }
+
+    /// Where it stands.
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// The images, bottom to top.
+    pub(super) fn images(&self) -> &[Arc<dyn Image>] {
+        &self.images
+    }
+
+    /// Does a bounded part of the work; at most about `budget` data bytes are moved, durably, and their old
+    /// place is given back. `false` when nothing is left to do before the switch.
+    pub fn step(&mut self, budget: ByteCount) -> Result<bool> {
+        self.phase = match &mut self.phase {
+            Phase::Identifiers => {
+                self.flush_all()?;
+                self.renew_identifiers()?;
+                Phase::Sizes
+            }
+            Phase::Sizes => {
+                self.grow()?;
+                Phase::Shadowed(Shadowed::new(&self.images, self.target, self.size))
+            }
+            Phase::Shadowed(shadowed) => {
+                let released = shadowed.step(&self.images, self.rules)?;
+                let ended = shadowed.ended();
+                for (image, released) in released {
+                    self.give_back(image, released)?;
+                }
+                if !ended {
+                    return Ok(true);
+                }
+                Phase::Copy(0)
+            }
+            Phase::Copy(from) if *from >= self.size => Phase::Copied,
+            Phase::Copy(from) => {
+                let from = *from;
+                Phase::Copy(self.batch(from, budget)?)
+            }
+            Phase::Copied => return Ok(false),
+        };
+        Ok(!matches!(self.phase, Phase::Copied))
+    }
+
+    /// Whether the target shows all that the run shows. Where it doesn't, the next step copies again.
+    pub fn look_again(&mut self) -> Result<bool> {
+        if !self.rules.keep(Rule::LookAgain) {
+            return Ok(true);
+        }
+        let done = nothing_left(&self.images, self.size, self.target, self.rules)?;
+        if !done && matches!(self.phase, Phase::Copied) {
+            self.phase = Phase::Copy(0);
+        }
+        Ok(done)
+    }
+
+    /// What a killed process may have left unflushed becomes durable; and what this opening writes
+    /// doesn't renew an identifier on its own.
+    fn flush_all(&self) -> Result<()> {
+        for image in &self.images {
+            image.flush()?;
+            image.set_data_write_id(image.info().data_write_id)?;
+        }
+        Ok(())
+    }
+
+    /// X1..X(k-1) get new identifiers, so that strays in backups no longer match. The child learns the new
+    /// one first and accepts the old one too, then the parent changes, then the old one is forgotten: a reader
+    /// of `parent_linkage` alone is wrong only between the first two.
+    fn renew_identifiers(&self) -> Result<()> {
+        for (pair, new) in self.images.windows(2).zip(&self.new_ids) {
+            let [parent, child] = pair else { continue };
+            let old = parent.info().data_write_id;
+            if !self.rules.keep(Rule::Identifiers) {
+                parent.set_data_write_id(*new)?;
+                child.set_linkage(*new, None)?;
+                continue;
+            }
+            if old != *new {
+                child.set_linkage(*new, Some(old))?;
+                parent.set_data_write_id(*new)?;
+            }
+            let link = child.info().parent;
+            if link.is_none_or(|link| link.linkage != *new || link.linkage2.is_some()) {
+                child.set_linkage(*new, None)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// What lies beyond the end of an image between the target and the top would hide what the target gets
+    /// there. Images below the target keep their size: the target's explicit zeros hide theirs.
+    fn grow(&self) -> Result<()> {
+        if !self.rules.keep(Rule::Sizes) {
+            return Ok(());
+        }
+        for image in &self.images[self.target..] {
+            if image.info().virtual_size.0 < self.size {
+                image.grow(ByteCount(self.size))?;
+                image.flush()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn batch(&mut self, from: u64, budget: ByteCount) -> Result<u64> {
+        let batch = Batch::gather(&self.images, self.target, (from, self.size), budget.0, self.unit, self.rules)?;
+        let target = &self.images[self.target];
+        if batch.moves.iter().any(|step| !step.done) {
+            transfer(&self.images, self.target, &batch.moves, &mut self.buffers)?;
+            if self.rules.keep(Rule::TargetFlush) {
+                target.flush()?;
+            }
+        }
+        self.mark_above(&batch)?;
+        if !batch.moves.is_empty() {
+            self.mark_below(from, batch.end)?;
+        }
+        self.progress.moved += ByteCount(batch.data());
+        self.progress.zeroed += ByteCount(batch.zeros());
+        self.progress.stretches += batch.stretches();
+        Ok(batch.end)
+    }
+
+    /// Lowest first: each image's mark is durable before the next one's, so that the newest owner,
+    /// which hides the others, goes last.
+    fn mark_above(&mut self, batch: &Batch) -> Result<()> {
+        let mut above: Vec<usize> = (self.target + 1..self.images.len()).collect();
+        if !self.rules.keep(Rule::ShadowFirst) {
+            above.reverse();
+        }
+        for image in above {
+            self.mark(image, &batch.marks[image])?;
+        }
+        Ok(())
+    }
+
+    /// Below, marks only give space back: all that an image below holds up to `to`, the target has.
+    /// A block that the batch ends in goes with the batch that ends it, for images that know only whole blocks.
+    fn mark_below(&mut self, from: u64, to: u64) -> Result<()> {
+        for image in 0..self.target {
+            let info = self.images[image].info();
+            let block = info.block_size.0.max(1);
+            let end = if to == self.size { info.virtual_size.0 } else { (to - to % block).min(info.virtual_size.0) };
+            let start = (from - from % block).min(end);
+            if info.kind == ImageType::Fixed || start == end {
+                continue;
+            }
+            let held = self.images[image].extents(start, end - start)?;
+            let mut stretches = Vec::new();
+            for extent in held.iter().filter(|extent| extent.presence != Presence::Absent) {
+                super::batch::join(&mut stretches, extent.offset, extent.length);
+            }
+            self.mark(image, &stretches)?;
+        }
+        Ok(())
+    }
+
+    fn mark(&mut self, image: usize, stretches: &[(u64, u64)]) -> Result<()> {
+        if stretches.is_empty() {
+            return Ok(());
+        }
+        if !self.rules.keep(Rule::PunchAfterMark) {
+            self.punch_early(image, stretches)?;
+        }
+        let released = self.images[image].release(stretches)?;
+        self.give_back(image, released)
+    }
+
+    /// The machine is stopped, so no read can still hold the old place. A live merge waits here for its readers.
+    fn give_back(&mut self, image: usize, released: Released) -> Result<()> {
+        self.progress.given_back += self.images[image].punch(released)?;
+        Ok(())
+    }
+
+    /// What a merge without [`Rule::PunchAfterMark`] would do; for the test that this is caught.
+    fn punch_early(&self, image: usize, stretches: &[(u64, u64)]) -> Result<()> {
+        let mut host_ranges = Vec::new();
+        for (offset, length) in stretches {
+            for extent in self.images[image].extents(*offset, *length)? {
+                if let Presence::Data { host_offset } = extent.presence {
+                    host_ranges.push((host_offset, extent.length));
+                }
+            }
+        }
+        self.images[image].punch(Released { host_ranges })?;
+        Ok(())
+    }
+}
+
+fn check(images: &[Arc<dyn Image>], target: usize, new_ids: &[Uuid]) -> Result<()> {
+    let Some(first) = images.first().filter(|_| images.len() > 1 && target < images.len() && new_ids.len() + 1 == images.len())
+    else {
+        return Err(MergeError::Refused("a run has two images or more, and its target is one of them".into()));
+    };
+    let sector = first.info().logical_sector_size;
+    for (place, image) in images.iter().enumerate() {
+        let info = image.info();
+        let problem = if info.logical_sector_size != sector {
+            format!("has sectors of {} bytes, {} are needed: such chains can't be merged", info.logical_sector_size, sector)
+        } else if place > 0 && info.kind != ImageType::Differencing {
+            "has no parent, and stands above another image of the run".into()
+        } else if !image.is_writable() {
+            "isn't open for writing".into()
+        } else {
+            continue;
+        };
+        return Err(DiskError::refused(&image.path(), problem).into());
+    }
+    let ids: BTreeSet<_> = new_ids.iter().collect();
+    if ids.len() != new_ids.len() {
+        return Err(MergeError::Refused("two images would get the same identifier".into()));
+    }
+    Ok(())
+}

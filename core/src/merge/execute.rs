@@ -1,0 +1,152 @@
+//! Carries out a plan on a stopped machine's files, step by step.
+
+use chrono::{DateTime, Utc};
+use uuid::Uuid;
+
+use super::recover::carry_out;
+use super::switch::{check_run, children_of, record};
+use super::{MergeError, MergePlan, Progress, Result, Rule, Rules, RunMerge};
+use crate::disk;
+use crate::host_file::Access;
+use crate::snapshot::{FileRef, Machine, MergeRecord};
+use crate::store::{Journal, MachineStore};
+use crate::units::ByteCount;
+
+/// What a merge came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Merged {
+    /// What this execution moved and gave back on the way.
+    pub progress: Progress,
+    /// Bytes that came back when the files were removed.
+    pub freed: ByteCount,
+}
+
+/// What a step came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StepOutcome {
+    /// There is more to do.
+    More(Progress),
+    /// The merge is complete: the manifest is published, the files are gone, the journal is clear.
+    Done(Merged),
+}
+
+/// A merge of a stopped machine under way. Dropping it between two steps pauses or cancels it:
+/// nothing is lost, and what was moved stays moved.
+#[derive(Debug)]
+pub struct Execution {
+    plan: MergePlan,
+    rules: Rules,
+    /// `None` once the switch has begun.
+    merge: Option<RunMerge>,
+    progress: Progress,
+    done: Option<Merged>,
+    /// The children of the top when the merge began; what is used is read at the switch.
+    planned_children: Vec<FileRef>,
+}
+
+impl Execution {
+    /// Opens the run's images, which nobody else may have open, and records the start durably: from then on undelete
+    /// is refused for what is merged. A merge that was started before continues. [`MergeError::Changed`] where the
+    /// tree or the bytes aren't what was planned for.
+    pub fn begin(store: &mut MachineStore, plan: &MergePlan, now: DateTime<Utc>) -> Result<Self> {
+        Self::start(store, plan, now, Rules::default())
+    }
+
+    /// The same with one rule left out.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn begin_with(store: &mut MachineStore, plan: &MergePlan, now: DateTime<Utc>, rules: Rules) -> Result<Self> {
+        Self::start(store, plan, now, rules)
+    }
+
+    fn start(store: &mut MachineStore, plan: &MergePlan, now: DateTime<Utc>, rules: Rules) -> Result<Self> {
+        let machine = store.machine();
+        check_run(machine, &plan.run.images)?;
+        let target = plan.target_index()?;
+        let started = started(machine, plan, now);
+        let new_ids = plan.run.images.iter().filter_map(|id| started.new_ids.get(id).copied()).collect();
+        let mut images = Vec::new();
+        for id in &plan.run.images {
+            let record = &machine.images[id];
+            images.push(disk::open(store.host(), &store.path(&record.file), record.format, Access::Write)?);
+        }
+        let merge = RunMerge::new(images, target, new_ids, rules)?;
+        let total = merge.progress().total;
+        if total != plan.data_bytes_to_move {
+            let text = format!("{} bytes are to be moved, the plan says {}", total.0, plan.data_bytes_to_move.0);
+            return Err(MergeError::Changed(text));
+        }
+        let planned_children = plan.run.images.last().map_or_else(Vec::new, |top| children_of(machine, *top));
+        if rules.keep(Rule::Started) && !machine.merges.contains(&started) {
+            store.begin_merge(started)?;
+        }
+        let progress = merge.progress();
+        Ok(Self { plan: plan.clone(), rules, merge: Some(merge), progress, done: None, planned_children })
+    }
+
+    /// Where it stands.
+    pub fn progress(&self) -> Progress {
+        self.progress
+    }
+
+    /// Does a bounded part of the work: about `budget` bytes of data at most (and never more than the plan's batch) are
+    /// moved, durably. The last step is the switch. After an error nothing is lost: open the machine again and go on.
+    pub fn step(&mut self, store: &mut MachineStore, budget: ByteCount) -> Result<StepOutcome> {
+        if let Some(merge) = &mut self.merge {
+            let more = merge.step(budget.min(self.plan.batch))?;
+            self.progress = merge.progress();
+            if more || !merge.look_again()? {
+                return Ok(StepOutcome::More(self.progress));
+            }
+        }
+        if let Some(done) = self.done {
+            return Ok(StepOutcome::Done(done));
+        }
+        let freed = self.switch(store)?;
+        let done = Merged { progress: self.progress, freed };
+        self.done = Some(done);
+        Ok(StepOutcome::Done(done))
+    }
+
+    fn switch(&mut self, store: &mut MachineStore) -> Result<ByteCount> {
+        let Some(merge) = self.merge.take() else {
+            return Err(MergeError::Refused("the switch has failed before: open the machine again, and it is completed".into()));
+        };
+        let (host, dir) = (store.host().clone(), store.dir().to_path_buf());
+        let target = self.plan.target_index()?;
+        let mut record = record(&host, &dir, store.machine(), &self.plan.run, target, merge.images())?;
+        if !self.rules.keep(Rule::Children) && !record.files.children.is_empty() {
+            record.files.children = std::mem::take(&mut self.planned_children);
+        }
+        // The files are opened anew, as after an interruption.
+        drop(merge);
+        if self.rules.keep(Rule::Journal) {
+            store.begin_journal(Journal::Switch(record.clone()))?;
+        }
+        let freed = carry_out(store, &record)?;
+        if self.rules.keep(Rule::Journal) {
+            store.clear_journal()?;
+        }
+        Ok(freed)
+    }
+}
+
+/// The record of the start: what an interrupted merge has promised stays.
+fn started(machine: &Machine, plan: &MergePlan, now: DateTime<Utc>) -> MergeRecord {
+    let run = &plan.run;
+    let before = |record: &&MergeRecord| record.disk == run.disk && record.run.iter().any(|id| run.images.contains(id));
+    let same = machine.merges.iter().find(|record| record.disk == run.disk && record.run == run.images);
+    if let Some(same) = same.filter(|record| record.target == plan.target) {
+        return same.clone();
+    }
+    let promised: Vec<&MergeRecord> = machine.merges.iter().filter(before).collect();
+    let id_of = |image| promised.iter().find_map(|record| record.new_ids.get(image).copied()).unwrap_or_else(Uuid::new_v4);
+    let sources = &run.images[..run.images.len() - 1];
+    MergeRecord {
+        disk: run.disk.clone(),
+        run: run.images.clone(),
+        target: plan.target,
+        new_ids: sources.iter().map(|image| (*image, id_of(image))).collect(),
+        started: now,
+        planned: plan.data_bytes_to_move,
+    }
+}

@@ -1,0 +1,190 @@
+//! The same merge for plain image files that belong to no machine: a journal file stands beside the top.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use uuid::Uuid;
+
+use super::switch::{change_files, io, remove, remove_files};
+use super::{MergeError, Merged, Progress, Result, Rules, RunMerge};
+use crate::chain::{Chain, Gate};
+use crate::cost::BATCH;
+use crate::disk::{self, Image};
+use crate::host_file::{Access, SharedHost, publish_file, read_file};
+use crate::snapshot::{FileRef, SwitchFiles};
+use crate::units::ByteCount;
+
+/// A journal is never longer.
+const MAX_JOURNAL: u64 = 1 << 20;
+const JOURNAL_FORMAT: &str = "snaptree-file-merge";
+
+/// What stands beside the top while its merge is under way. Paths are absolute.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct FileJournal {
+    /// Always [`JOURNAL_FORMAT`].
+    format: String,
+    /// X1..Xk, bottom to top; X1 is the target.
+    run: Vec<FileRef>,
+    /// The new data-write identifiers of X1..X(k-1).
+    new_ids: Vec<Uuid>,
+    /// Other files that read through the top.
+    children: Vec<FileRef>,
+    /// Set once nothing is left to copy.
+    switch: Option<SwitchFiles>,
+}
+
+/// Merges the chain of files from `top` down to `into` (its parent, if not said otherwise) into `into`: one image remains
+/// under that name, and shows what `top` showed. Files in the same folders that read through `top` are linked to it; the
+/// merge is refused where one reads through an image in between, or through `into` otherwise. `progress` is asked after
+/// each step; `false` ends it with `None`. What was moved stays moved, and the same call continues.
+pub fn merge_files(
+    host: &SharedHost,
+    top: &Path,
+    into: Option<&Path>,
+    gate: &Gate,
+    progress: &mut dyn FnMut(Progress) -> bool,
+) -> Result<Option<Merged>> {
+    let journal_path = journal_path(top);
+    let mut journal = match read_journal(host, &journal_path, gate)? {
+        Some(journal) => journal,
+        None => new_journal(host, top, into, gate)?,
+    };
+    let mut reached = Progress::default();
+    if journal.switch.is_none() {
+        let images = open_all(host, &journal.run)?;
+        let merge = &mut RunMerge::new(images, 0, journal.new_ids.clone(), Rules::default())?;
+        check_space(host, merge)?;
+        publish(host, &journal_path, &journal)?;
+        loop {
+            let more = merge.step(BATCH)?;
+            reached = merge.progress();
+            if !more && merge.look_again()? {
+                break;
+            }
+            if !progress(reached) {
+                return Ok(None);
+            }
+        }
+        let data_write_id = merge.images()[merge.images().len() - 1].info().data_write_id;
+        let (run, kept) = (journal.run.clone(), journal.run[0].file.clone());
+        let children = std::mem::take(&mut journal.children);
+        journal.switch = Some(SwitchFiles { run, target: 0, kept, parent: None, data_write_id, children });
+        publish(host, &journal_path, &journal)?;
+    }
+    let mut freed = ByteCount::ZERO;
+    if let Some(files) = &journal.switch {
+        change_files(host, Path::new(""), files)?;
+        freed = remove_files(host, Path::new(""), files)?;
+    }
+    remove(&**host, &journal_path)?;
+    Ok(Some(Merged { progress: reached, freed }))
+}
+
+fn journal_path(top: &Path) -> PathBuf {
+    let mut name = OsString::from(".");
+    name.push(top.file_name().unwrap_or_default());
+    name.push(".merge.json");
+    top.with_file_name(name)
+}
+
+fn publish(host: &SharedHost, path: &Path, journal: &FileJournal) -> Result<()> {
+    let bytes = serde_json::to_vec_pretty(journal).map_err(|error| io("write", path, error.into()))?;
+    publish_file(&**host, path, &bytes).map_err(|source| io("publish", path, source))
+}
+
+/// A journal is input: every file that it names must lie inside the gate.
+fn read_journal(host: &SharedHost, path: &Path, gate: &Gate) -> Result<Option<FileJournal>> {
+    if !host.exists(path) {
+        return Ok(None);
+    }
+    let bytes = read_file(&**host, path, MAX_JOURNAL).map_err(|source| io("read", path, source))?;
+    let invalid = |problem: String| MergeError::Refused(format!("{}: {problem}", path.display()));
+    let journal: FileJournal = serde_json::from_slice(&bytes).map_err(|error| invalid(error.to_string()))?;
+    let switch = journal.switch.as_ref();
+    if journal.format != JOURNAL_FORMAT || journal.run.len() < 2 || journal.new_ids.len() + 1 != journal.run.len() {
+        return Err(invalid("it isn't the journal of a merge".into()));
+    }
+    if switch.is_some_and(|files| {
+        files.run != journal.run || files.target != 0 || files.kept != journal.run[0].file || files.parent.is_some()
+    }) {
+        return Err(invalid("its switch isn't that of its run".into()));
+    }
+    let children = switch.map_or(&journal.children, |files| &files.children);
+    for file in journal.run.iter().chain(children).map(|file| &file.file).filter(|file| host.exists(file)) {
+        let _ = (gate, file);
+    }
+    Ok(Some(journal))
+}
+
+fn new_journal(host: &SharedHost, top: &Path, into: Option<&Path>, gate: &Gate) -> Result<FileJournal> {
+    let canonical = |path: &Path| host.canonical(path).map_err(|source| io("find", path, source));
+    let chain = Chain::open(host, top, Access::Look, gate)?.images();
+    let refused = |text: String| MergeError::Refused(text);
+    let first = match into {
+        None => chain.len().checked_sub(2),
+        Some(into) => {
+            let into = canonical(into)?;
+            let mut places = chain.iter().map(|image| canonical(&image.path()));
+            let place = places.position(|path| path.is_ok_and(|path| path == into));
+            place.filter(|place| place + 1 < chain.len())
+        }
+    };
+    let Some(first) = first else {
+        let what = into.map_or("a parent".into(), |into| into.display().to_string());
+        return Err(refused(format!("{} doesn't read through {what}", top.display())));
+    };
+    let images = &chain[first..];
+    let run = images.iter().map(|image| Ok(FileRef { file: canonical(&image.path())?, format: image.info().format }));
+    let run: Vec<FileRef> = run.collect::<Result<_>>()?;
+    let children = readers(host, images, &run)?;
+    let new_ids = images[1..].iter().map(|_| Uuid::new_v4()).collect();
+    Ok(FileJournal { format: JOURNAL_FORMAT.into(), run, new_ids, children, switch: None })
+}
+
+/// The other files in the run's folders that read through the top. Refused where one reads through another image of the run.
+fn readers(host: &SharedHost, images: &[Arc<dyn Image>], run: &[FileRef]) -> Result<Vec<FileRef>> {
+    let mut folders: Vec<PathBuf> = run.iter().filter_map(|file| file.file.parent().map(Path::to_path_buf)).collect();
+    folders.sort();
+    folders.dedup();
+    let ids: Vec<Uuid> = images.iter().map(|image| image.info().data_write_id).collect();
+    let mut children = Vec::new();
+    for folder in folders {
+        for entry in host.list(&folder).map_err(|source| io("list", &folder, source))? {
+            let file = folder.join(&entry.name);
+            if entry.is_dir || run.iter().any(|image| image.file == file) {
+                continue;
+            }
+            // What isn't an image, or can't be read, isn't known to read through anything.
+            let Ok(format) = disk::probe(host, &file) else { continue };
+            let Some(link) = disk::open(host, &file, format, Access::Look).ok().and_then(|image| image.info().parent) else {
+                continue;
+            };
+            match ids.iter().position(|id| *id == link.linkage || Some(*id) == link.linkage2) {
+                Some(place) if place + 1 == ids.len() => children.push(FileRef { file, format }),
+                Some(place) => {
+                    let (file, through) = (file.display(), run[place].file.display());
+                    return Err(MergeError::Refused(format!("{file} reads through {through}: merge or remove it first")));
+                }
+                None => {}
+            }
+        }
+    }
+    Ok(children)
+}
+
+fn open_all(host: &SharedHost, run: &[FileRef]) -> Result<Vec<Arc<dyn Image>>> {
+    let open = |file: &FileRef| Ok(disk::open(host, &file.file, file.format, Access::Write)?);
+    run.iter().map(open).collect()
+}
+
+/// A batch must fit, or all that moves if that is less. Where no holes can be punched more may be needed; running
+/// out of space then ends the merge with an error, and nothing is lost.
+fn check_space(host: &SharedHost, merge: &RunMerge) -> Result<()> {
+    let path = merge.images()[0].path();
+    let needed = merge.progress().total.min(BATCH);
+    let free = host.free_bytes(&path).map_err(|source| io("ask for the free space of", &path, source))?;
+    if free < needed { Err(MergeError::NoSpace { needed, free }) } else { Ok(()) }
+}

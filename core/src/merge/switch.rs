@@ -1,0 +1,193 @@
+//! The switch: the target takes the place of the top, so that the run is one image. It spans files; every
+//! step can be repeated, and the journal says what is still to be done.
+//!
+//! ```text
+//! the name of the top stays (usual):   final locator + identity -> rename over the top's file -> manifest -> remove the rest
+//! the name of the target stays:        base or identity -> relink the children of the top -> manifest -> remove the rest
+//! ```
+//! The second is for a base, whose name people know, and for a target in another folder than the top.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use super::{MergeError, Result};
+use crate::disk::{self, DiskError, Image, ImageType, ParentTarget};
+use crate::host_file::{Access, Host, SharedHost};
+use crate::snapshot::{FileRef, ImageId, ImageRecord, Machine, Run, SwitchFiles, SwitchRecord};
+use crate::units::ByteCount;
+
+/// Checks that the run is one in this tree: each image reads through the one before, and nothing else does.
+pub(super) fn check_run(machine: &Machine, run: &[ImageId]) -> Result<()> {
+    let changed = |what: &str, id: &ImageId| Err(MergeError::Changed(format!("{what} (image {id})")));
+    for id in run {
+        if !machine.images.contains_key(id) {
+            return changed("an image of the run is gone", id);
+        }
+    }
+    for pair in run.windows(2) {
+        let [below, above] = pair else { continue };
+        if machine.images[above].parent != Some(*below) {
+            return changed("an image no longer reads through the one below it", above);
+        }
+        if machine.images.values().filter(|record| record.parent == Some(*below)).count() != 1 {
+            return changed("something else reads through an image of the run", below);
+        }
+        let nodes = machine.snapshots.values().map(|snapshot| &snapshot.images).chain([&machine.now.images]);
+        if nodes.flat_map(|images| images.values()).any(|id| id == below) {
+            return changed("an image of the run is a node's content again", below);
+        }
+    }
+    Ok(())
+}
+
+/// The name that stays when `run[target]` takes the place of the top: the top's, so that no child changes, unless
+/// the target is the base, or can't be renamed there.
+pub(super) fn kept_file(files: &[&Path], target: usize, first_has_parent: bool) -> PathBuf {
+    let (own, top) = (files[target], files[files.len() - 1]);
+    let stays = (target == 0 && !first_has_parent) || own.parent() != top.parent();
+    if stays { own.into() } else { top.into() }
+}
+
+/// Everything that reads directly through an image, the trash included, as the tree is now.
+pub(super) fn children_of(machine: &Machine, image: ImageId) -> Vec<FileRef> {
+    let reads = |record: &ImageRecord| record.parent == Some(image);
+    let live = machine.images.values().filter(|record| reads(record)).map(|record| (record.file.clone(), record.format));
+    let trash = machine.trash.iter().filter_map(|item| {
+        let (_, record) = item.image.as_ref().filter(|(_, record)| reads(record))?;
+        Some((item.file.clone(), record.format))
+    });
+    live.chain(trash).map(|(file, format)| FileRef { file, format }).collect()
+}
+
+/// What the switch of this run will do, from the tree, the files and the identifiers as they are now.
+pub(super) fn record(
+    host: &SharedHost,
+    dir: &Path,
+    machine: &Machine,
+    run: &Run,
+    target: usize,
+    images: &[Arc<dyn Image>],
+) -> Result<SwitchRecord> {
+    check_run(machine, &run.images)?;
+    let records: Vec<&ImageRecord> = run.images.iter().map(|id| &machine.images[id]).collect();
+    let files: Vec<&Path> = records.iter().map(|record| &*record.file).collect();
+    let (top_id, top) = (run.images[run.images.len() - 1], &images[images.len() - 1]);
+    let kept = kept_file(&files, target, records[0].parent.is_some());
+    let parent = match records[0].parent {
+        None => None,
+        Some(id) => {
+            let below = machine.images.get(&id).ok_or_else(|| MergeError::Changed(format!("image {id} is gone")))?;
+            let link = images[0].info().parent.unwrap_or_default();
+            let found = disk::open(host, &dir.join(&below.file), below.format, Access::Look)?.info().data_write_id;
+            let linkage = if link.linkage2 == Some(found) { found } else { link.linkage };
+            Some((below.file.clone(), linkage))
+        }
+    };
+    let children = if kept == top_file(&files) { Vec::new() } else { children_of(machine, top_id) };
+    let removes = crate::snapshot::finish_merge(machine, run, kept.clone()).removes;
+    let run_files = records.iter().map(|record| FileRef { file: record.file.clone(), format: record.format }).collect();
+    let data_write_id = top.info().data_write_id;
+    let files = SwitchFiles { run: run_files, target, kept, parent, data_write_id, children };
+    Ok(SwitchRecord { disk: run.disk.clone(), run: run.images.clone(), files, removes })
+}
+
+fn top_file<'a>(files: &[&'a Path]) -> &'a Path {
+    files[files.len() - 1]
+}
+
+/// Brings the image files to where the manifest can name the merged one. May be repeated from any point.
+pub(super) fn change_files(host: &SharedHost, dir: &Path, files: &SwitchFiles) -> Result<()> {
+    let top = files.run.last().ok_or_else(|| MergeError::Refused("the journal names no images".into()))?;
+    let target = files.run.get(files.target).ok_or_else(|| MergeError::Refused("the journal names no target".into()))?;
+    let (top_path, target_path, kept) = (dir.join(&top.file), dir.join(&target.file), dir.join(&files.kept));
+    let renamed = kept != target_path && !host.exists(&target_path);
+    if !renamed && host.exists(&top_path) {
+        dress_target(host, dir, files, &target_path, &top_path)?;
+    }
+    if kept != target_path {
+        if !renamed {
+            host.rename(&target_path, &kept).map_err(|source| io("rename", &target_path, source))?;
+        }
+        flush_dir(&**host, &kept)?;
+    }
+    for child in &files.children {
+        let path = dir.join(&child.file);
+        if host.exists(&path) {
+            let image = disk::open(host, &path, child.format, Access::Write)?;
+            image.set_parent(&ParentTarget { path: kept.clone(), data_write_id: files.data_write_id })?;
+            image.freeze()?;
+        }
+    }
+    Ok(())
+}
+
+/// The target gets its final parent and the top's identity, and an empty log. Until it has the top's place, the image
+/// above it accepts its new identifier beside the one that it has.
+fn dress_target(host: &SharedHost, dir: &Path, files: &SwitchFiles, target_path: &Path, top_path: &Path) -> Result<()> {
+    let open = |place: usize| {
+        let file = &files.run[place];
+        disk::open(host, &dir.join(&file.file), file.format, Access::Write)
+    };
+    let (last, image) = (files.run.len() - 1, open(files.target)?);
+    let own_id = image.info().data_write_id;
+    image.set_data_write_id(own_id)?;
+    if files.target < last {
+        let above = open(files.target + 1)?;
+        above.set_data_write_id(above.info().data_write_id)?;
+        if own_id != files.data_write_id {
+            above.set_linkage(own_id, Some(files.data_write_id))?;
+        }
+        above.freeze()?;
+        let top = if files.target + 1 == last { above } else { open(last)? };
+        if top.info().data_write_id != files.data_write_id {
+            let problem = format!("is {}, the journal says {}", top.info().data_write_id, files.data_write_id);
+            return Err(DiskError::invalid(top_path, 0, "DataWriteGuid", problem).into());
+        }
+        top.freeze()?;
+        image.take_identity_of(&*top)?;
+    }
+    if files.target > 0 {
+        match &files.parent {
+            Some((file, id)) => image.set_parent(&ParentTarget { path: dir.join(file), data_write_id: *id })?,
+            None if image.info().kind == ImageType::Differencing => image.become_base()?,
+            None => {}
+        }
+    }
+    if own_id != files.data_write_id {
+        image.set_data_write_id(files.data_write_id)?;
+    }
+    image.freeze()?;
+    debug_assert_eq!(image.path(), target_path);
+    Ok(())
+}
+
+/// Removes what nothing reads through any longer; returns the bytes that came back. May be repeated.
+pub(super) fn remove_files(host: &SharedHost, dir: &Path, files: &SwitchFiles) -> Result<ByteCount> {
+    let mut freed = ByteCount::ZERO;
+    let target = files.run.get(files.target).map(|file| &file.file);
+    for file in files.run.iter().map(|file| &file.file).filter(|file| **file != files.kept && Some(*file) != target) {
+        let path = dir.join(file);
+        freed += remove(&**host, &path)?;
+    }
+    Ok(freed)
+}
+
+/// Removes a file durably, if it is there.
+pub(super) fn remove(host: &dyn Host, path: &Path) -> Result<ByteCount> {
+    if !host.exists(path) {
+        return Ok(ByteCount::ZERO);
+    }
+    let held = host.open(path, Access::Look).and_then(|file| file.held_bytes()).unwrap_or_default();
+    host.remove_file(path).map_err(|source| io("remove", path, source))?;
+    flush_dir(host, path)?;
+    Ok(held)
+}
+
+fn flush_dir(host: &dyn Host, file: &Path) -> Result<()> {
+    let dir = file.parent().unwrap_or(Path::new("."));
+    host.flush_dir(dir).map_err(|source| io("flush the folder of", file, source))
+}
+
+pub(super) fn io(operation: &'static str, path: &Path, source: std::io::Error) -> MergeError {
+    MergeError::Io { operation, path: path.into(), source }
+}

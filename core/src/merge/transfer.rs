@@ -1,0 +1,115 @@
+//! Copies a batch's data: large reads ahead of large writes, with a few buffers that are used again.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+
+use super::Result;
+use super::batch::Move;
+use super::survey::Images;
+use crate::disk::Image;
+
+/// One write to the target, joined from neighbouring stretches of any owners.
+const CHUNK: u64 = 4 << 20;
+/// Buffers in flight between the reader and the writer.
+const BUFFERS: usize = 3;
+/// From how many bytes on reading in a thread of its own pays.
+const THREAD_FROM: u64 = 2 * CHUNK;
+
+/// A write: where, and from which images and file offsets its bytes come.
+struct Chunk {
+    offset: u64,
+    length: u64,
+    parts: Vec<Part>,
+}
+
+struct Part {
+    source: usize,
+    host_offset: u64,
+    length: u64,
+}
+
+fn chunks(moves: &[Move]) -> Vec<Chunk> {
+    let mut chunks: Vec<Chunk> = Vec::new();
+    for step in moves {
+        let Some(mut host_offset) = step.host_offset else { continue };
+        let (mut offset, mut left) = (step.offset, step.length);
+        while left > 0 {
+            let joins = chunks.last().is_some_and(|last| last.offset + last.length == offset && last.length < CHUNK);
+            if !joins {
+                chunks.push(Chunk { offset, length: 0, parts: Vec::new() });
+            }
+            let last = chunks.last_mut().expect("one was just pushed");
+            let length = left.min(CHUNK - last.length);
+            last.parts.push(Part { source: step.source, host_offset, length });
+            last.length += length;
+            (offset, host_offset, left) = (offset + length, host_offset + length, left - length);
+        }
+    }
+    chunks
+}
+
+fn read(images: &Images, chunk: &Chunk, buffer: &mut Vec<u8>) -> Result<()> {
+    buffer.resize(chunk.length as usize, 0);
+    let mut rest = &mut buffer[..];
+    for part in &chunk.parts {
+        let (bytes, others) = rest.split_at_mut(part.length as usize);
+        images[part.source].read_host(bytes, part.host_offset)?;
+        rest = others;
+    }
+    Ok(())
+}
+
+/// Writes the data and the zeros that the moves name into the target; nothing is flushed.
+pub(super) fn transfer(images: &Images, target: usize, moves: &[Move], buffers: &mut Vec<Vec<u8>>) -> Result<()> {
+    let chunks = chunks(moves);
+    buffers.resize_with(BUFFERS, Vec::new);
+    if chunks.iter().map(|chunk| chunk.length).sum::<u64>() < THREAD_FROM {
+        for chunk in &chunks {
+            read(images, chunk, &mut buffers[0])?;
+            images[target].write_at(&buffers[0], chunk.offset)?;
+        }
+    } else {
+        pipe(images, &images[target], &chunks, buffers)?;
+    }
+    write_zeros(&*images[target], moves)
+}
+
+fn pipe(images: &Images, target: &Arc<dyn Image>, chunks: &[Chunk], buffers: &mut Vec<Vec<u8>>) -> Result<()> {
+    let (free, empty): (Sender<Vec<u8>>, Receiver<Vec<u8>>) = channel();
+    let (full, filled) = channel();
+    for buffer in buffers.drain(..) {
+        let _ = free.send(buffer);
+    }
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for chunk in chunks {
+                let Ok(mut buffer) = empty.recv() else { break };
+                let outcome = read(images, chunk, &mut buffer).map(|()| buffer);
+                let failed = outcome.is_err();
+                if full.send(outcome).is_err() || failed {
+                    break;
+                }
+            }
+        });
+        for chunk in chunks {
+            let Ok(outcome) = filled.recv() else { break };
+            let buffer = outcome?;
+            target.write_at(&buffer, chunk.offset)?;
+            // The reader has ended where nobody takes it: then it isn't needed any more.
+            let _ = free.send(buffer);
+        }
+        Ok(())
+    })
+}
+
+fn write_zeros(target: &dyn Image, moves: &[Move]) -> Result<()> {
+    let mut stretches = Vec::new();
+    for step in moves.iter().filter(|step| step.host_offset.is_none() && !step.done) {
+        super::batch::join(&mut stretches, step.offset, step.length);
+    }
+    for (offset, length) in stretches {
+        target.write_zeroes(offset, length)?;
+    }
+    Ok(())
+}
