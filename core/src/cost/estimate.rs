@@ -78,16 +78,18 @@ pub struct PastError {
 /// How many samples are kept.
 const KEPT: usize = 64;
 /// Each newer merge takes this share of an older one's weight.
-const RECENCY: f64 = 0.92;
+const RECENCY: f64 = 0.95;
 /// The weight of a probe, while there is nothing better.
 const PROBE_WEIGHT: f64 = 0.2;
 /// Before anything is known: seconds per byte, per stretch and per merge, and how far each may be off (as the
 /// logarithm's standard deviation).
 const PRIOR: [(f64, f64); 3] = [(1.0 / 200e6, 1.5), (100e-6, 2.0), (0.05, 1.5)];
 /// The spread that is assumed before samples show theirs, and how many samples that assumption is worth.
-const SPREAD: (f64, f64) = (0.35, 3.0);
+const SPREAD: (f64, f64) = (0.3, 2.0);
 /// Beyond so many spreads, a sample pulls no harder.
 const HUBER: f64 = 1.5;
+/// What that leaves of a normal distribution's variance.
+const HUBER_SHARE: f64 = 0.867;
 
 impl Calibration {
     /// Takes a finished merge (or a probe) in; the oldest are forgotten. What moved nothing teaches nothing.
@@ -234,7 +236,7 @@ impl Fit {
         // One of the samples is spent on the rate.
         let seen = (weights - 1.0).max(0.0);
         self.freedom = worth + seen;
-        self.variance = (worth * spread * spread + squares) / self.freedom;
+        self.variance = (worth * spread * spread + squares / HUBER_SHARE) / self.freedom;
         pull
     }
 
@@ -271,7 +273,7 @@ fn solve(mut m: [[f64; 3]; 3], mut v: [f64; 3]) -> [f64; 3] {
     v
 }
 
-/// The 90th percentile of Student's distribution (Cornish-Fisher; freedom of 3 or more).
+/// The 90th percentile of Student's distribution (Cornish-Fisher; freedom of 2 or more).
 fn student_p90(freedom: f64) -> f64 {
     let z: f64 = 1.281_551_6;
     z + (z.powi(3) + z) / (4.0 * freedom) + (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / (96.0 * freedom * freedom)
