@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
-use super::Rng;
 use crate::cost::*;
 use crate::disk::{Extent, Presence};
 use crate::snapshot::ImageId;
+use crate::testing::Random;
 use crate::units::{ByteCount, ByteRate};
 
 const SECTOR: u64 = 512;
@@ -19,7 +19,7 @@ struct Model {
 }
 
 impl Model {
-    fn random(rng: &mut Rng) -> Self {
+    fn random(rng: &mut Random) -> Self {
         let count = 1 + rng.below(9) as usize;
         let mut model = Self { ids: Vec::new(), parents: Vec::new(), sectors: Vec::new() };
         for i in 0..count {
@@ -67,7 +67,7 @@ impl Model {
         path.iter().map(|i| self.ids[*i]).collect()
     }
 
-    fn census(&self, rng: &mut Rng) -> Census {
+    fn census(&self, rng: &mut Random) -> Census {
         let layouts: Vec<_> = (0..self.ids.len()).map(|i| self.layout(i)).collect();
         let mut images: Vec<_> = (0..self.ids.len())
             .map(|i| CensusImage { id: self.ids[i], parent: self.parents[i].map(|p| self.ids[p]), layout: &layouts[i] })
@@ -100,7 +100,7 @@ fn layout(sectors: &[Option<HeldAs>]) -> Layout {
 #[test]
 fn merge_bytes_equal_a_count_of_every_sector() {
     for seed in 0..300 {
-        let mut rng = Rng(seed);
+        let mut rng = Random::new(seed);
         let model = Model::random(&mut rng);
         let census = model.census(&mut rng);
         for leaf in 0..model.ids.len() {
@@ -142,7 +142,7 @@ fn data_sectors(sectors: &[Option<HeldAs>]) -> usize {
 #[test]
 fn read_cost_equals_a_count_of_every_sector() {
     for seed in 0..300 {
-        let mut rng = Rng(seed);
+        let mut rng = Random::new(seed);
         let model = Model::random(&mut rng);
         let census = model.census(&mut rng);
         for leaf in 0..model.ids.len() {
@@ -211,7 +211,7 @@ fn links_that_go_in_circles_are_cut() {
 /// Twelve layers of 5 % each over a full disk: the figures that the usual orders are known for.
 #[test]
 fn other_orders_move_more() {
-    let mut rng = Rng(12);
+    let mut rng = Random::new(12);
     let blocks = 20_000;
     let mut ids = vec![ImageId::new()];
     let mut layouts = vec![layout(&vec![Some(HeldAs::Data); blocks])];
@@ -237,7 +237,7 @@ fn other_orders_move_more() {
 /// A million extents in 64 images are counted in bounded time, and the result stays small.
 #[test]
 fn a_million_extents() {
-    let mut rng = Rng(5);
+    let mut rng = Random::new(5);
     let ids: Vec<_> = (0..64).map(|_| ImageId::new()).collect();
     let layouts: Vec<_> = ids
         .iter()
@@ -268,7 +268,7 @@ fn a_million_extents() {
 fn stretches_are_about_right() {
     let (base, leaf) = (ImageId::new(), ImageId::new());
     for seed in 0..20 {
-        let mut rng = Rng(seed);
+        let mut rng = Random::new(seed);
         // Scattered blocks, and a few long runs: both halves of the approximation.
         let unit = if seed % 2 == 0 { 1 } else { 200 };
         let mut sectors = |share: u64| -> Vec<Option<HeldAs>> {

@@ -1,7 +1,8 @@
 //! The estimate against volumes whose ways it isn't told.
 
-use super::Rng;
+use super::{normal, unit};
 use crate::cost::*;
+use crate::testing::Random;
 
 /// A volume with a rate, an overhead per stretch and per merge, and noise.
 struct Volume {
@@ -9,7 +10,7 @@ struct Volume {
     per_stretch: f64,
     per_merge: f64,
     noise: f64,
-    rng: Rng,
+    rng: Random,
 }
 
 impl Volume {
@@ -20,7 +21,7 @@ impl Volume {
 
     fn merge(&mut self, work: MergeWork) -> f64 {
         let plain = work.bytes as f64 / self.bytes_per_second + work.stretches as f64 * self.per_stretch + self.per_merge;
-        plain * (self.rng.normal() * self.noise).exp()
+        plain * (normal(&mut self.rng) * self.noise).exp()
     }
 
     fn sample(&mut self, calibration: &Calibration) -> (MergeSample, Option<Estimate>) {
@@ -33,11 +34,11 @@ impl Volume {
 }
 
 fn volume(seed: u64, noise: f64) -> Volume {
-    let mut rng = Rng(seed);
+    let mut rng = Random::new(seed);
     Volume {
-        bytes_per_second: 20e6 * 100f64.powf(rng.unit()),
-        per_stretch: 10e-6 * 100f64.powf(rng.unit()),
-        per_merge: 0.01 * 20f64.powf(rng.unit()),
+        bytes_per_second: 20e6 * 100f64.powf(unit(&mut rng)),
+        per_stretch: 10e-6 * 100f64.powf(unit(&mut rng)),
+        per_merge: 0.01 * 20f64.powf(unit(&mut rng)),
         noise,
         rng,
     }
