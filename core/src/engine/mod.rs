@@ -6,13 +6,29 @@
 //!                    └── in process, or over a socket to the owner of a running machine: same values
 //! ```
 
+mod admission;
+mod around;
 mod command;
+mod entry;
 mod event;
+mod handle;
+mod jobs;
+mod owner;
+mod refusal;
+mod running;
+mod serve;
+mod sight;
 mod state;
+mod steps;
+mod wire;
+mod worker;
 
 pub use command::{Command, CreateMachine, ImportMode, JobAction, Mode, Request, RequestId};
 pub use event::{Answer, Event, JobId, JobKind, JobPhase, JobState, LatencyReport, Plan, Refusal, RefusalKind};
+pub use handle::EngineHandle;
+pub use serve::serve;
 pub use state::{LibraryState, MachineState, Place, Power};
+pub use worker::{Engine, EngineOptions, SubscriberId};
 
 pub use crate::cost::{FileFacts, VolumeState};
 pub use crate::vm::{Screen, VerifyReport, WorkloadCounters};

@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 
 use super::switch::{change_files, remove, remove_files};
 use super::{MergeError, Result};
-use crate::snapshot::{Run, SwitchRecord, finish_merge};
+use crate::snapshot::{SwitchRecord, finish_merge};
 use crate::store::MachineStore;
 use crate::units::ByteCount;
 
@@ -23,8 +23,7 @@ pub(super) fn carry_out(store: &mut MachineStore, record: &SwitchRecord) -> Resu
     let (host, dir) = (store.host().clone(), store.dir().to_path_buf());
     change_files(&host, &dir, &record.files)?;
     if record.run.first().is_some_and(|first| store.machine().images.contains_key(first)) {
-        let run = Run { disk: record.disk.clone(), images: record.run.clone(), top_kept: true };
-        let change = finish_merge(store.machine(), &run, record.files.kept.clone());
+        let change = finish_merge(store.machine(), &record.run, record.files.kept.clone());
         store.publish(change.machine)?;
     }
     let mut freed = remove_files(&host, &dir, &record.files)?;

@@ -84,7 +84,7 @@ pub(super) fn record(
         }
     };
     let children = if kept == top_file(&files) { Vec::new() } else { children_of(machine, top_id) };
-    let removes = crate::snapshot::finish_merge(machine, run, kept.clone()).removes;
+    let removes = crate::snapshot::finish_merge(machine, &run.images, kept.clone()).removes;
     let run_files = records.iter().map(|record| FileRef { file: record.file.clone(), format: record.format }).collect();
     let data_write_id = top.info().data_write_id;
     let files = SwitchFiles { run: run_files, target, kept, parent, data_write_id, children };

@@ -15,12 +15,15 @@ mod machine;
 mod outcome;
 pub mod rules;
 mod switch;
+mod trash;
 mod tree;
 mod validate;
 
+use forest::Forest;
+
 pub use change::{
-    Change, FileMove, Stamp, Taken, TrashSelection, apply, begin_merge, clear_memory, delete, doomed_by_merge, edit, empty_trash,
-    finish_merge, keep_on_new_leaves, save_memory, take, undelete, undo_apply,
+    Change, FileMove, Leaves, Stamp, Taken, TrashSelection, apply, begin_merge, clear_memory, delete, doomed_by_merge, edit,
+    empty_trash, finish_merge, keep_on_new_leaves, save_memory, take, undelete, undo_apply,
 };
 pub use ids::{DiskId, ImageId, MachineId, SnapshotId};
 pub use machine::{

@@ -3,7 +3,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::{DiskId, Machine, SnapshotId};
+use super::validate::label_problem;
+use super::{DiskId, Machine, NodeRef, Snapshot, SnapshotId, Tree, change, trash};
 
 /// Whether the machine runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -40,53 +41,142 @@ pub struct WhyNot {
 /// What a rule answers.
 pub type Verdict = Result<(), WhyNot>;
 
+fn no(reason: impl Into<String>, remedy: impl Into<String>) -> Verdict {
+    Err(WhyNot { reason: reason.into(), remedy: remedy.into() })
+}
+
+/// What every change needs.
+fn changeable(context: &Context) -> Verdict {
+    if context.read_only {
+        no("This folder is only looked at; its files belong to somebody else.", "Import it into the library first.")
+    } else if context.job_under_way {
+        no("A job is working on this machine.", "Wait until it has ended, or cancel it.")
+    } else {
+        Ok(())
+    }
+}
+
+fn node(machine: &Machine, id: SnapshotId) -> Result<&Snapshot, WhyNot> {
+    let gone = || WhyNot { reason: "This snapshot doesn't exist any more.".into(), remedy: "Look at the tree again.".into() };
+    machine.snapshots.get(&id).ok_or_else(gone)
+}
+
+fn label_is_free(machine: &Machine, label: &str, except: Option<SnapshotId>) -> Verdict {
+    if let Some(problem) = label_problem(label) {
+        return no(format!("The label {problem}."), "Choose another label.");
+    }
+    let taken = machine.snapshots.iter().any(|(id, node)| node.label == label && Some(*id) != except);
+    if taken { no(format!("There is a snapshot {label:?} already."), "Choose another label.") } else { Ok(()) }
+}
+
 /// May a snapshot be taken (with this label, where it is known yet)?
-#[expect(unused_variables, reason = "to be written")]
 pub fn take(machine: &Machine, context: &Context, label: Option<&str>) -> Verdict {
-    todo!()
+    changeable(context)?;
+    if let Some(label) = label {
+        label_is_free(machine, label, None)?;
+    }
+    let (depth, most) = (Tree::of(machine).chain_depth(NodeRef::Now), machine.settings.max_depth as usize);
+    if depth >= most {
+        return no(
+            format!("Now stands on {depth} images, and at most {most} are allowed."),
+            "Delete snapshots that aren't needed and merge, or raise the limit in the machine's settings.",
+        );
+    }
+    Ok(())
 }
+
 /// May the machine continue from this snapshot? (A running machine is stopped for it.)
-#[expect(unused_variables, reason = "to be written")]
 pub fn apply(machine: &Machine, context: &Context, snapshot: SnapshotId) -> Verdict {
-    todo!()
+    changeable(context)?;
+    node(machine, snapshot)?;
+    Ok(())
 }
-/// May the last apply be undone?
-#[expect(unused_variables, reason = "to be written")]
+
+/// May the last apply be undone? (A running machine is stopped for it.)
 pub fn undo_apply(machine: &Machine, context: &Context) -> Verdict {
-    todo!()
+    changeable(context)?;
+    if machine.applied.is_none() {
+        return no(
+            "There is no apply that can be undone: none was made, or what Now held before it is no longer in the trash.",
+            "Apply a snapshot instead.",
+        );
+    }
+    Ok(())
 }
+
 /// May these snapshots (with all that hangs from them) be deleted?
-#[expect(unused_variables, reason = "to be written")]
 pub fn delete(machine: &Machine, context: &Context, snapshots: &[SnapshotId], subtree: bool) -> Verdict {
-    todo!()
+    changeable(context)?;
+    if snapshots.is_empty() {
+        return no("No snapshot is selected.", "Select one; Now can't be deleted.");
+    }
+    for id in snapshots {
+        node(machine, *id)?;
+    }
+    let all = change::selection(machine, snapshots, subtree);
+    match all.iter().filter_map(|id| machine.snapshots.get(id)).find(|node| node.protected) {
+        Some(node) => no(format!("The snapshot {:?} is protected.", node.label), "Take its protection off first."),
+        None => Ok(()),
+    }
 }
+
 /// May the deletion that took this snapshot be taken back?
-#[expect(unused_variables, reason = "to be written")]
 pub fn undelete(machine: &Machine, context: &Context, snapshot: SnapshotId) -> Verdict {
-    todo!()
+    changeable(context)?;
+    let Some(ghost) = machine.ghosts.get(&snapshot) else {
+        return no("This isn't a deleted snapshot, or nothing of it is left.", "Look at the tree again.");
+    };
+    match trash::why_lost(machine, ghost) {
+        Some(why) => no(
+            format!("The snapshot {:?} can't be put back: {why}.", ghost.snapshot.label),
+            "A deletion can be undone until its merge has started or the trash was emptied.",
+        ),
+        None => Ok(()),
+    }
 }
+
 /// May this snapshot get this label (where it is known yet)?
-#[expect(unused_variables, reason = "to be written")]
 pub fn rename(machine: &Machine, context: &Context, snapshot: SnapshotId, label: Option<&str>) -> Verdict {
-    todo!()
+    edit(machine, context, snapshot)?;
+    label.map_or(Ok(()), |label| label_is_free(machine, label, Some(snapshot)))
 }
+
 /// May this snapshot's note or protection be changed?
-#[expect(unused_variables, reason = "to be written")]
 pub fn edit(machine: &Machine, context: &Context, snapshot: SnapshotId) -> Verdict {
-    todo!()
+    changeable(context)?;
+    node(machine, snapshot)?;
+    Ok(())
 }
+
 /// May the merges that are due (of one disk, or of all) be carried out?
-#[expect(unused_variables, reason = "to be written")]
 pub fn merge(machine: &Machine, context: &Context, disk: Option<&DiskId>) -> Verdict {
-    todo!()
+    changeable(context)?;
+    if !Tree::of(machine).runs().iter().any(|run| disk.is_none_or(|disk| run.disk == *disk)) {
+        return no("No merge is due.", "A merge becomes due when a snapshot is deleted that one other branch reads through.");
+    }
+    if context.power == PowerState::Running {
+        return no("The machine is running.", "Stop it: its merges are carried out while it is off.");
+    }
+    Ok(())
 }
+
 /// May the trash be emptied?
-#[expect(unused_variables, reason = "to be written")]
 pub fn empty_trash(machine: &Machine, context: &Context) -> Verdict {
-    todo!()
+    changeable(context)?;
+    if machine.trash.is_empty() { no("The trash is empty.", "Nothing needs to be done.") } else { Ok(()) }
 }
+
 /// May the machine be forgotten, or its files be deleted?
-#[expect(unused_variables, reason = "to be written")]
 pub fn remove(machine: &Machine, context: &Context, delete_files: bool) -> Verdict {
-    todo!()
+    if context.read_only {
+        return no("This folder is only looked at; its files belong to somebody else.", "Close the folder instead.");
+    }
+    changeable(context)?;
+    if context.power == PowerState::Running {
+        return no("The machine is running.", "Stop it first.");
+    }
+    match machine.snapshots.values().find(|node| delete_files && node.protected) {
+        Some(node) => no(format!("The snapshot {:?} is protected.", node.label), "Take its protection off first."),
+        None => Ok(()),
+    }
 }

@@ -53,6 +53,10 @@ pub struct History {
 
 #[expect(unused_variables, reason = "to be written")]
 impl History {
+    /// The history of the machine in a folder; needs no lock.
+    pub fn of(host: &SharedHost, dir: &std::path::Path) -> Self {
+        Self { host: host.clone(), path: dir.join("history.jsonl") }
+    }
     /// Adds a line, durably.
     pub fn append(&self, record: &HistoryRecord) -> Result<()> {
         todo!()

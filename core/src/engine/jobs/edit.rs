@@ -1,0 +1,48 @@
+//! What changes the tree and moves or removes files, but touches no image's bytes: delete, undelete,
+//! rename, note, protect, empty the trash.
+
+use super::{Context, Job, Step};
+use crate::engine::{Answer, Command, Refusal};
+
+pub(super) struct Edit(pub Command);
+
+impl Job for Edit {
+    fn step(&mut self, context: &mut Context<'_>) -> Result<Step, Refusal> {
+        let store = &mut context.owned.store;
+        let text = match &self.0 {
+            Command::Delete { snapshots, subtree, free_now, .. } => {
+                let trashed = store.delete(snapshots, *subtree, *free_now)?;
+                let retained = store.machine().ghosts.len();
+                match (trashed.len(), retained) {
+                    (0, 0) => "deleted".to_owned(),
+                    (files, 0) => format!("deleted; {files} files went to the trash"),
+                    (files, ghosts) => {
+                        format!("deleted; {files} files went to the trash, {ghosts} deleted snapshots still hold bytes")
+                    }
+                }
+            }
+            Command::Undelete { snapshot, .. } => {
+                let back = store.undelete(*snapshot)?;
+                format!("{} {} back", back.len(), if back.len() == 1 { "snapshot is" } else { "snapshots are" })
+            }
+            Command::Rename { snapshot, label, .. } => {
+                store.rename(*snapshot, label)?;
+                format!("it is called {label} now")
+            }
+            Command::SetNote { snapshot, note, .. } => {
+                store.set_note(*snapshot, note)?;
+                "the note is kept".to_owned()
+            }
+            Command::Protect { snapshot, protected, .. } => {
+                store.protect(*snapshot, *protected)?;
+                if *protected { "it is protected".to_owned() } else { "it is no longer protected".to_owned() }
+            }
+            Command::EmptyTrash { all, .. } => {
+                let freed = store.empty_trash(*all)?;
+                format!("the trash is empty; {} bytes came back", freed.0)
+            }
+            other => return Err(Refusal::failed(format!("{other:?} is not an edit"))),
+        };
+        Ok(Step::Done(Answer::Done(text.clone()), text))
+    }
+}

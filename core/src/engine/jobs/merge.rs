@@ -1,0 +1,143 @@
+//! Carrying out the merges that are due, one run after the other.
+
+use std::time::Duration;
+
+use super::{Context, Job, Step};
+use crate::cost::{MachineFacts, MergeWork};
+use crate::engine::{Answer, Refusal};
+use crate::merge::{self, Execution, MergePlan, RateLimit, StepOutcome};
+use crate::snapshot::{DiskId, Tree};
+use crate::store::HistoryRecord;
+use crate::units::{ByteCount, ByteRate};
+
+/// Data moved in one step.
+const STEP: ByteCount = ByteCount::mib(64);
+
+pub(super) struct Merge {
+    disk: Option<DiskId>,
+    limit: RateLimit,
+    under_way: Option<UnderWay>,
+    /// Data bytes of merges that have ended.
+    moved: ByteCount,
+    freed: ByteCount,
+    merges: u32,
+}
+
+struct UnderWay {
+    plan: MergePlan,
+    execution: Execution,
+    worked: Duration,
+    estimated_seconds: Option<f64>,
+}
+
+impl Merge {
+    pub fn new(disk: Option<DiskId>, limit: Option<ByteRate>) -> Self {
+        Self { disk, limit: RateLimit::new(limit), under_way: None, moved: ByteCount::ZERO, freed: ByteCount::ZERO, merges: 0 }
+    }
+
+    /// Plans the next merge and starts it; `None` when nothing is due.
+    fn begin(&self, context: &mut Context<'_>) -> Result<Option<UnderWay>, Refusal> {
+        let store = &mut context.owned.store;
+        let machine = store.machine().clone();
+        let runs = Tree::of(&machine).runs();
+        let running = context.owned.running.is_some();
+        let in_use = Tree::of(&machine);
+        let mut used: Vec<_> = Vec::new();
+        if running {
+            used.extend(machine.now.images.values().flat_map(|leaf| in_use.chain(*leaf)));
+        }
+        let due = runs.into_iter().filter(|run| self.disk.as_ref().is_none_or(|disk| run.disk == *disk));
+        let Some(run) = due.clone().find(|run| !run.images.iter().any(|image| used.contains(image))) else {
+            if self.merges == 0 && due.count() > 0 {
+                return Err(Refusal::rule("what is due to be merged lies under the running machine; stop it first"));
+            }
+            return Ok(None);
+        };
+        let facts = MachineFacts {
+            machine: &machine,
+            files: &context.sight.files,
+            census: &context.sight.census,
+            calibration: context.calibration,
+            volume: context.volume,
+        };
+        let plan = merge::plan(&facts, &run)?;
+        let work = MergeWork { bytes: plan.data_bytes_to_move.0, stretches: plan.stretches, merges: 1 };
+        let estimated_seconds = context.calibration.estimate(work).map(|estimate| estimate.p50);
+        let execution = Execution::begin(store, &plan, context.options.clock.now())?;
+        Ok(Some(UnderWay { plan, execution, worked: Duration::ZERO, estimated_seconds }))
+    }
+
+    fn text(&self) -> String {
+        match self.merges {
+            0 => "nothing is due to be merged".into(),
+            1 => format!("1 merge is done: {} bytes moved, {} came back", self.moved.0, self.freed.0),
+            n => format!("{n} merges are done: {} bytes moved, {} came back", self.moved.0, self.freed.0),
+        }
+    }
+}
+
+impl Job for Merge {
+    fn step(&mut self, context: &mut Context<'_>) -> Result<Step, Refusal> {
+        if self.under_way.is_none() {
+            // The plan is made from what the images say now.
+            if context.sight.is_behind() {
+                context.report.title = "Counting what is to be moved".into();
+                let machine = context.owned.store.machine().clone();
+                let open = context.owned.images();
+                context.sight.advance(&context.options.host, context.owned.store.dir(), &machine, &open);
+                return Ok(Step::More);
+            }
+            let Some(under_way) = self.begin(context)? else {
+                let text = self.text();
+                return Ok(Step::Done(Answer::Done(text.clone()), text));
+            };
+            let images = under_way.plan.run.images.len();
+            context.report.title = format!("Merging {}: {images} images into 1", under_way.plan.run.disk);
+            context.report.total = self.moved + under_way.execution.progress().total;
+            self.under_way = Some(under_way);
+            return Ok(Step::More);
+        }
+        let Some(under_way) = &mut self.under_way else { return Err(Refusal::failed("no merge is under way")) };
+        let clock = &context.options.clock;
+        let began = clock.elapsed();
+        let before = under_way.execution.progress().moved;
+        let outcome = under_way.execution.step(&mut context.owned.store, self.limit.budget(STEP))?;
+        under_way.worked += clock.elapsed() - began;
+        let progress = under_way.execution.progress();
+        context.report.done = self.moved + progress.moved;
+        context.report.total = self.moved + progress.total;
+        if let StepOutcome::Done(merged) = outcome {
+            let Some(UnderWay { plan, worked, estimated_seconds, .. }) = self.under_way.take() else {
+                return Err(Refusal::failed("no merge is under way"));
+            };
+            self.merges += 1;
+            self.moved += merged.progress.moved;
+            self.freed += merged.freed + merged.progress.given_back;
+            context.owned.store.history().append(&HistoryRecord::Merge {
+                at: clock.now(),
+                disk: plan.run.disk,
+                bytes: merged.progress.moved.0,
+                stretches: merged.progress.stretches,
+                seconds: worked.as_secs_f64(),
+                estimated_seconds,
+                probe: false,
+            })?;
+            context.sight.forget_layouts();
+            let machine = context.owned.store.machine().clone();
+            context.sight.look_again(&machine);
+            return Ok(Step::More);
+        }
+        let next = self.limit.moved(progress.moved.saturating_sub(before), began);
+        let wait = next.saturating_sub(clock.elapsed());
+        Ok(if wait.is_zero() { Step::More } else { Step::Wait(wait) })
+    }
+
+    fn is_pausable(&self) -> bool {
+        true
+    }
+
+    fn cancel(&mut self, _context: &mut Context<'_>) -> Result<String, Refusal> {
+        let moved = self.moved.0 + self.under_way.take().map_or(0, |under_way| under_way.execution.progress().moved.0);
+        Ok(format!("{moved} bytes were moved and stay moved; the merge goes on from there next time"))
+    }
+}

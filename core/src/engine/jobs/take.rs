@@ -1,0 +1,210 @@
+//! Taking a snapshot (design.md 2.1): prepare, a pause that holds only the switch, then memory in the background.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+
+use super::{Context, Job, Step};
+use crate::engine::{Answer, LatencyReport, Refusal};
+use crate::host_file::publish_file;
+use crate::store::Prepared;
+use crate::units::ByteCount;
+use crate::vm::{Frame, MemorySave};
+
+/// Memory saved in one step: small enough that a request waits for it only briefly.
+const STEP: ByteCount = ByteCount::mib(16);
+
+pub(super) struct Take {
+    label: String,
+    note: String,
+    memory: bool,
+    stage: Stage,
+}
+
+enum Stage {
+    Begin,
+    /// The machine has gone on; what the pause held is being written.
+    Switched(Box<Switched>),
+    Ended,
+}
+
+struct Switched {
+    prepared: Prepared,
+    save: Option<Box<dyn MemorySave>>,
+    frame: Frame,
+    taken: DateTime<Utc>,
+    pause: Duration,
+    flushed: bool,
+    memory_error: Option<String>,
+}
+
+impl Take {
+    pub fn new(label: String, note: String, memory: bool) -> Self {
+        Self { label, note, memory, stage: Stage::Begin }
+    }
+
+    /// A stopped machine: its leaves are frozen as they are.
+    fn take_stopped(&self, context: &mut Context<'_>) -> Result<Step, Refusal> {
+        let taken = context.options.clock.now();
+        let store = &mut context.owned.store;
+        let prepared = store.prepare_take(&self.label, &self.note, &Default::default(), ByteCount::ZERO)?;
+        let snapshot = match store.publish_take(&prepared, None, false, taken) {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                store.abandon_take(prepared, false)?;
+                return Err(error.into());
+            }
+        };
+        Ok(Step::Done(Answer::Taken { snapshot, latency: None }, format!("{} was taken, disks only", self.label)))
+    }
+
+    fn switch(&self, context: &mut Context<'_>) -> Result<Switched, Refusal> {
+        let owned = &mut *context.owned;
+        let Some(running) = &owned.running else { return Err(Refusal::failed("the machine has stopped")) };
+        let memory = owned.store.machine().configuration.memory;
+        let wanted = if self.memory { memory } else { ByteCount::ZERO };
+        let prepared = owned.store.prepare_take(&self.label, &self.note, &running.leaves(), wanted)?;
+        let switched = (|| {
+            let file = match self.memory {
+                true => Some(
+                    context
+                        .options
+                        .host
+                        .create_new(&prepared.memory_path)
+                        .map_err(|error| Refusal::failed(format!("{}: {error}", prepared.memory_path.display())))?,
+                ),
+                false => None,
+            };
+            // What is flushed before the pause needn't be flushed after it.
+            for chain in running.disks.values() {
+                chain.flush()?;
+            }
+            let clock = &context.options.clock;
+            let taken = clock.now();
+            let began = clock.elapsed();
+            running.guest.pause();
+            let result = (|| {
+                for (disk, leaf) in &prepared.leaves {
+                    if let Some(chain) = running.disks.get(disk) {
+                        chain.push_leaf(leaf.new.clone())?;
+                    }
+                }
+                let save = file.map(|file| running.guest.begin_capture(file, prepared.snapshot.0)).transpose();
+                Ok::<_, Refusal>((save, running.guest.frame()))
+            })();
+            if !running.paused {
+                running.guest.resume();
+            }
+            let pause = clock.elapsed() - began;
+            let (save, frame) = result?;
+            let (save, memory_error) = match save {
+                Ok(save) => (save, None),
+                Err(error) => (None, Some(error.to_string())),
+            };
+            Ok::<_, Refusal>((save, frame, taken, pause, memory_error))
+        })();
+        match switched {
+            Ok((save, frame, taken, pause, memory_error)) => {
+                Ok(Switched { prepared, save, frame, taken, pause, flushed: false, memory_error })
+            }
+            Err(error) => {
+                // Whether every disk has switched decides which images the machine goes on with.
+                let leaves = owned.running.as_ref().map(|running| running.leaves()).unwrap_or_default();
+                let switched =
+                    prepared.leaves.iter().any(|(disk, leaf)| leaves.get(disk).is_some_and(|now| now.path() == leaf.new.path()));
+                owned.store.abandon_take(prepared, switched)?;
+                Err(error)
+            }
+        }
+    }
+
+    fn publish(&mut self, context: &mut Context<'_>) -> Result<Step, Refusal> {
+        let Stage::Switched(switched) = std::mem::replace(&mut self.stage, Stage::Ended) else {
+            return Err(Refusal::failed("the snapshot has ended already"));
+        };
+        let Switched { prepared, save, frame, taken, pause, memory_error, .. } = *switched;
+        let report = save.as_ref().map(|save| save.report()).unwrap_or_default();
+        drop(save);
+        let screen = frame.encode();
+        let screen = publish_file(&*context.options.host, &prepared.screen_path, &screen.png).is_ok();
+        let memory = (self.memory && memory_error.is_none()).then_some(report.file);
+        let store = &mut context.owned.store;
+        let snapshot = match store.publish_take(&prepared, memory, screen, taken) {
+            Ok(snapshot) => snapshot,
+            Err(error) => {
+                store.abandon_take(prepared, true)?;
+                return Err(error.into());
+            }
+        };
+        let latency = LatencyReport {
+            pause,
+            save: report.elapsed,
+            intercepted_writes: report.intercepted_writes,
+            longest_stall: report.longest_stall,
+            memory: report.memory,
+        };
+        context.report.latency = Some(latency);
+        let label = &self.label;
+        let text = match memory_error {
+            Some(error) => format!("{label} was taken with its disks only: its memory could not be saved ({error})"),
+            None if self.memory => format!("{label} was taken with its memory; the machine stood still for {pause:.1?}"),
+            None => format!("{label} was taken, disks only; the machine stood still for {pause:.1?}"),
+        };
+        Ok(Step::Done(Answer::Taken { snapshot, latency: Some(latency) }, text))
+    }
+}
+
+impl Job for Take {
+    fn step(&mut self, context: &mut Context<'_>) -> Result<Step, Refusal> {
+        match &mut self.stage {
+            Stage::Begin if context.owned.running.is_none() => self.take_stopped(context),
+            Stage::Begin => {
+                context.report.title = format!("Taking {}", self.label);
+                let switched = self.switch(context)?;
+                self.stage = Stage::Switched(Box::new(switched));
+                Ok(Step::More)
+            }
+            Stage::Switched(switched) if !switched.flushed => {
+                // Until the old leaves are durable, a guest's flush covers both; so this comes first.
+                switched.flushed = true;
+                for leaf in switched.prepared.leaves.values() {
+                    leaf.old.flush()?;
+                }
+                Ok(Step::More)
+            }
+            Stage::Switched(switched) => {
+                if let Some(save) = &mut switched.save {
+                    match save.step(STEP) {
+                        Ok(progress) => {
+                            context.report.title = format!("Saving memory of {}", self.label);
+                            (context.report.done, context.report.total) = (progress.done, progress.total);
+                            if !progress.finished {
+                                return Ok(Step::More);
+                            }
+                        }
+                        Err(error) => {
+                            switched.memory_error = Some(error.to_string());
+                            switched.save = None;
+                        }
+                    }
+                }
+                self.publish(context)
+            }
+            Stage::Ended => Err(Refusal::failed("the snapshot has ended already")),
+        }
+    }
+
+    fn is_pausable(&self) -> bool {
+        // Guest writes may wait for the saver: it is never paused, only cancelled.
+        false
+    }
+
+    fn cancel(&mut self, context: &mut Context<'_>) -> Result<String, Refusal> {
+        if let Stage::Switched(switched) = std::mem::replace(&mut self.stage, Stage::Ended) {
+            let Switched { prepared, save, .. } = *switched;
+            drop(save);
+            context.owned.store.abandon_take(prepared, true)?;
+        }
+        Ok("no snapshot was kept; the machine goes on".into())
+    }
+}

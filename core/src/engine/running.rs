@@ -1,0 +1,113 @@
+//! A machine that runs in this process: its guest and its disks.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use super::sight::OpenImages;
+use super::{EngineOptions, Refusal};
+use crate::chain::{Chain, Gate};
+use crate::disk::Image;
+use crate::host_file::Access;
+use crate::snapshot::{DiskId, ImageId, Machine};
+use crate::store::MachineStore;
+use crate::vm::{self, BlockDevice, Guest, Setup};
+
+/// A machine whose lock this process holds.
+pub(super) struct Owned {
+    pub store: MachineStore,
+    pub running: Option<Running>,
+}
+
+/// Its guest, and what the guest stands on.
+pub(super) struct Running {
+    pub guest: Arc<dyn Guest>,
+    pub disks: BTreeMap<DiskId, Arc<Chain>>,
+    pub paused: bool,
+}
+
+impl Owned {
+    /// Starts the machine, from saved memory where Now has some.
+    pub fn start(&mut self, options: &EngineOptions) -> Result<(), Refusal> {
+        let disks = self.open_disks(Access::Write)?;
+        let machine = self.store.machine();
+        let saved_memory = match &machine.now.memory {
+            None => None,
+            Some(memory) => {
+                let path = self.store.path(&memory.file);
+                let file = options.host.open(&path, Access::Read);
+                Some(file.map_err(|error| Refusal::failed(format!("{}: {error}", path.display())))?)
+            }
+        };
+        let had_memory = saved_memory.is_some();
+        let setup = Setup {
+            configuration: machine.configuration.clone(),
+            disks: in_order(machine, &disks),
+            saved_memory,
+            clock: options.clock.clone(),
+        };
+        let guest = vm::start(machine.kind, setup).map_err(|error| Refusal::failed(error.to_string()))?;
+        self.running = Some(Running { guest, disks, paused: false });
+        if had_memory {
+            self.store.clear_memory()?;
+        }
+        Ok(())
+    }
+
+    /// Stops the machine: its disks are flushed, its images closed.
+    pub fn stop(&mut self) -> Result<(), Refusal> {
+        match self.running.take() {
+            None => Ok(()),
+            Some(running) => running.guest.stop().map_err(|error| Refusal::failed(error.to_string())),
+        }
+    }
+
+    /// Opens the disks of Now.
+    pub fn open_disks(&self, access: Access) -> Result<BTreeMap<DiskId, Arc<Chain>>, Refusal> {
+        self.open_images(&self.store.machine().now.images, access)
+    }
+
+    /// Opens chains of these leaves.
+    pub fn open_images(
+        &self,
+        leaves: &BTreeMap<DiskId, ImageId>,
+        access: Access,
+    ) -> Result<BTreeMap<DiskId, Arc<Chain>>, Refusal> {
+        let gate = Gate::new([self.store.dir().to_path_buf()]);
+        let open = |(disk, image): (&DiskId, &ImageId)| {
+            let path = self.store.image_path(*image).ok_or_else(|| Refusal::failed(format!("{disk} has no image")))?;
+            let chain = Chain::open(self.store.host(), &path, access, &gate)?;
+            Ok((disk.clone(), Arc::new(chain)))
+        };
+        leaves.iter().map(open).collect()
+    }
+
+    /// The images that a running machine has open.
+    pub fn images(&self) -> OpenImages {
+        let Some(running) = &self.running else { return OpenImages::new() };
+        let machine = self.store.machine();
+        let mut open = OpenImages::new();
+        for (disk, chain) in &running.disks {
+            let mut image = machine.now.images.get(disk).copied();
+            for opened in chain.images().into_iter().rev() {
+                let Some(id) = image else { break };
+                open.insert(id, opened);
+                image = machine.images.get(&id).and_then(|record| record.parent);
+            }
+        }
+        open
+    }
+}
+
+impl Running {
+    /// The leaves that the guest writes to.
+    pub fn leaves(&self) -> BTreeMap<DiskId, Arc<dyn Image>> {
+        let leaf = |(disk, chain): (&DiskId, &Arc<Chain>)| Some((disk.clone(), chain.images().pop()?));
+        self.disks.iter().filter_map(leaf).collect()
+    }
+}
+
+/// The disks in the configuration's order, as a guest wants them.
+pub(super) fn in_order(machine: &Machine, disks: &BTreeMap<DiskId, Arc<Chain>>) -> Vec<Arc<dyn BlockDevice>> {
+    let of = |id| disks.get(id).map(|chain| chain.clone() as Arc<dyn BlockDevice>);
+    machine.configuration.disks.iter().filter_map(|disk| of(&disk.id)).collect()
+}

@@ -1,0 +1,209 @@
+//! Jobs get their steps here, and their ends are told.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::entry::Entry;
+use super::jobs::{Context, ImportEnd, Report, Step};
+use super::worker::Engine;
+use super::{Answer, Event, JobPhase, Place, Power, Refusal};
+use crate::snapshot::MachineId;
+
+/// How often a running machine's screen is shown.
+const LIVE_EVERY: Duration = Duration::from_millis(150);
+
+/// How often a running machine's leaves are counted anew.
+const COUNT_EVERY: Duration = Duration::from_secs(3);
+
+/// How often a job's progress is told.
+const TELL_EVERY: Duration = Duration::from_millis(100);
+
+impl Engine {
+    /// One step of every job. Whether another one could follow at once.
+    pub(super) fn step_jobs(&mut self) -> bool {
+        let ids: Vec<_> = self.machines.iter().filter(|(_, entry)| entry.job.is_some()).map(|(id, _)| *id).collect();
+        let mut busy = false;
+        for id in ids {
+            busy |= self.step_job(id);
+        }
+        busy
+    }
+
+    fn step_job(&mut self, id: MachineId) -> bool {
+        let now = self.options.clock.elapsed();
+        let Some(entry) = self.machines.get_mut(&id) else { return false };
+        let Entry { job: Some(active), owned: Some(owned), sight, calibration, volume, .. } = entry else { return false };
+        if active.is_paused() || now < active.not_before {
+            return false;
+        }
+        let mut report =
+            Report { title: active.state.title.clone(), done: active.state.done, total: active.state.total, latency: None };
+        let step =
+            active.job.step(&mut Context { options: &self.options, owned, sight, calibration, volume, report: &mut report });
+        let now = self.options.clock.elapsed();
+        active.state.title = report.title;
+        // Progress never goes back, whatever a job reports.
+        active.state.done = active.state.done.max(report.done);
+        active.state.total = report.total.max(active.state.done);
+        active.state.pausable = active.job.is_pausable();
+        active.measure(now, report.latency);
+        match step {
+            Ok(Step::More) => {
+                if now >= active.told + TELL_EVERY {
+                    active.told = now;
+                    let event = Event::Job(active.state.clone());
+                    self.outbox.publish(&event);
+                }
+                true
+            }
+            Ok(Step::Wait(time)) => {
+                active.not_before = now + time;
+                let event = Event::Job(active.state.clone());
+                self.outbox.publish(&event);
+                false
+            }
+            Ok(Step::Done(answer, text)) => {
+                self.end_job(id, JobPhase::Done(text), Ok(answer));
+                true
+            }
+            Err(refusal) => {
+                self.end_job(id, JobPhase::Failed(refusal.reason.clone()), Err(refusal));
+                true
+            }
+        }
+    }
+
+    /// A job has ended: the machine's new state is told first, then the job's end, then the answer.
+    fn end_job(&mut self, id: MachineId, phase: JobPhase, answer: Result<Answer, Refusal>) {
+        let Some(entry) = self.machines.get_mut(&id) else { return };
+        let Some(mut active) = entry.job.take() else { return };
+        if let Some(owned) = &entry.owned {
+            let machine = owned.store.machine().clone();
+            let running = owned.running.is_some();
+            if !running {
+                // Nobody needs the lock; whoever comes next takes it.
+                entry.owned = None;
+            }
+            entry.sight.forget_layouts();
+            entry.refresh(machine);
+        }
+        let (dir, place) = (entry.dir.clone(), entry.place.clone());
+        let machine = (*entry.machine).clone();
+        self.take_in(&dir, place, machine);
+        if active.state.kind == super::JobKind::Merge {
+            self.calibrate(id);
+        }
+        self.publish_changes();
+        active.state.phase = phase;
+        active.state.left = None;
+        self.outbox.publish(&Event::Job(active.state));
+        self.outbox.answer(active.from, answer);
+    }
+
+    /// Ends a machine's job between two steps.
+    pub(super) fn cancel_job(&mut self, id: MachineId) {
+        let Some(entry) = self.machines.get_mut(&id) else { return };
+        let Entry { job: Some(active), owned: Some(owned), sight, calibration, volume, .. } = entry else { return };
+        let mut report = Report::default();
+        let kept =
+            active.job.cancel(&mut Context { options: &self.options, owned, sight, calibration, volume, report: &mut report });
+        let (phase, refusal) = match kept {
+            Ok(kept) => (JobPhase::Cancelled(kept.clone()), Refusal::failed(format!("cancelled: {kept}"))),
+            Err(refusal) => (JobPhase::Failed(refusal.reason.clone()), refusal),
+        };
+        self.end_job(id, phase, Err(refusal));
+    }
+
+    pub(super) fn cancel_jobs(&mut self) {
+        let ids: Vec<_> = self.machines.iter().filter(|(_, entry)| entry.job.is_some()).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.cancel_job(id);
+        }
+        for import in &mut self.imports {
+            let _ = import.steer(super::JobAction::Cancel);
+        }
+        self.imports.clear();
+    }
+
+    /// Imports work on threads of their own; what they tell is passed on.
+    pub(super) fn step_imports(&mut self) -> bool {
+        let now = self.options.clock.elapsed();
+        let mut ended = Vec::new();
+        for (index, import) in self.imports.iter_mut().enumerate() {
+            match import.poll(now) {
+                None => {}
+                Some(ImportEnd::Progress(state)) => self.outbox.publish(&Event::Job(state)),
+                Some(end) => ended.push((index, end)),
+            }
+        }
+        for (index, end) in ended.into_iter().rev() {
+            let import = self.imports.remove(index);
+            if let ImportEnd::Ended(state, from, result) = end {
+                let answer = result.map(|(dir, machine)| {
+                    let id = machine.id;
+                    self.take_in(&dir, Place::Library, machine);
+                    self.library_changed = true;
+                    Answer::Created(id)
+                });
+                self.publish_changes();
+                self.outbox.publish(&Event::Job(state));
+                self.outbox.answer(from, answer);
+            }
+            drop(import);
+        }
+        false
+    }
+
+    /// Shows the screens of machines that run here; returns how long until the next picture.
+    pub(super) fn step_live(&mut self) -> Duration {
+        let now = self.options.clock.elapsed();
+        let mut wait = if self.imports.is_empty() { Duration::from_secs(1) } else { TELL_EVERY };
+        if let Some(starting) = self.starting_wait() {
+            self.watch_starting();
+            wait = wait.min(starting);
+        }
+        let mut events = Vec::new();
+        for (id, entry) in &mut self.machines {
+            if let Some(active) = &entry.job
+                && !active.is_paused()
+            {
+                wait = wait.min(active.not_before.saturating_sub(now));
+            }
+            let Some(running) = entry.owned.as_mut().and_then(|owned| owned.running.as_mut()) else { continue };
+            let due = (entry.last_live + LIVE_EVERY).saturating_sub(now);
+            if !due.is_zero() {
+                wait = wait.min(due);
+                continue;
+            }
+            entry.last_live = now;
+            wait = wait.min(LIVE_EVERY);
+            if self.outbox.is_heard() {
+                let screen = Arc::new(running.guest.frame().encode());
+                events.push(Event::Live { machine: *id, screen, counters: running.guest.counters() });
+            }
+            if let Some(problem) = running.guest.problem()
+                && entry.failed.as_ref() != Some(&problem)
+            {
+                running.guest.pause();
+                running.paused = true;
+                entry.problems = vec![problem.clone()];
+                entry.failed = Some(problem);
+                entry.changed = true;
+            }
+            if now >= entry.last_count + COUNT_EVERY && entry.job.is_none() {
+                entry.last_count = now;
+                let leaves: Vec<_> = entry.machine.now.images.values().copied().collect();
+                entry.sight.look_again_at(&entry.machine, leaves);
+            }
+        }
+        for event in events {
+            self.outbox.publish(&event);
+        }
+        wait
+    }
+
+    /// Whether a machine runs, here or elsewhere.
+    pub fn is_running(&self, id: MachineId) -> bool {
+        self.machines.get(&id).is_some_and(|entry| matches!(entry.state().power, Power::Running | Power::Paused))
+    }
+}

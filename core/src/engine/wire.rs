@@ -1,0 +1,109 @@
+//! The engine's values over a local socket: a length (u32, little-endian), then JSON.
+//!
+//! A client sends [`Request`](super::Request)s; the owner answers with [`Event`](super::Event)s.
+
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+
+use interprocess::local_socket::{GenericFilePath, ListenerOptions, prelude::*};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::snapshot::MachineId;
+
+/// Longest frame that is accepted, in bytes.
+const FRAME_LIMIT: u32 = 256 << 20;
+
+/// Sends one value.
+pub(super) fn send<T: Serialize>(stream: &mut impl Write, value: &T) -> io::Result<()> {
+    let mut frame = vec![0; 4];
+    serde_json::to_writer(&mut frame, value)?;
+    let length = u32::try_from(frame.len() - 4).ok().filter(|length| *length <= FRAME_LIMIT);
+    let length = length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the message is too long to be sent"))?;
+    frame[..4].copy_from_slice(&length.to_le_bytes());
+    stream.write_all(&frame)
+}
+
+/// Receives one value; the end of the stream is `UnexpectedEof`. A frame that isn't what is expected is `InvalidData`.
+pub(super) fn receive<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<T> {
+    let mut length = [0; 4];
+    stream.read_exact(&mut length)?;
+    let length = u32::from_le_bytes(length);
+    if length > FRAME_LIMIT {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes, at most {FRAME_LIMIT}")));
+    }
+    // What is read grows with what really arrives, whatever the length says.
+    let mut frame = Vec::new();
+    stream.take(length.into()).read_to_end(&mut frame)?;
+    if frame.len() < length as usize {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(serde_json::from_slice(&frame)?)
+}
+
+/// The socket of a machine's owner: short enough for a socket address (108 bytes), in a folder
+/// that only this user may enter.
+pub(super) fn socket_path(library: &Path, machine: MachineId) -> io::Result<PathBuf> {
+    let library = crc32c::crc32c(library.as_os_str().as_encoded_bytes());
+    let machine = machine.0.simple().to_string();
+    Ok(runtime_folder()?.join(format!("{library:08x}{}.sock", &machine[..12])))
+}
+
+#[cfg(unix)]
+fn runtime_folder() -> io::Result<PathBuf> {
+    use std::os::unix::fs::{DirBuilderExt, MetadataExt};
+    let user = rustix::process::getuid().as_raw();
+    let folder = match std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from) {
+        Some(folder) if folder.is_absolute() && folder.is_dir() => folder.join("snaptree"),
+        _ => std::env::temp_dir().join(format!("snaptree-{user}")),
+    };
+    match std::fs::DirBuilder::new().mode(0o700).create(&folder) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+        _ => {}
+    }
+    let found = std::fs::symlink_metadata(&folder)?;
+    if !found.is_dir() || found.uid() != user || found.mode() & 0o077 != 0 {
+        let text = format!("{} must be a folder of this user that nobody else may enter (mode 0700)", folder.display());
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+    }
+    Ok(folder)
+}
+
+#[cfg(not(unix))]
+fn runtime_folder() -> io::Result<PathBuf> {
+    Ok(PathBuf::from(r"\\.\pipe\snaptree"))
+}
+
+/// Listens on a socket; a file that a killed owner left there is replaced (the machine's lock
+/// is held, so nobody else can be listening).
+pub(super) fn listen(socket: &Path) -> io::Result<LocalSocketListener> {
+    let name = socket.to_fs_name::<GenericFilePath>()?;
+    ListenerOptions::new().name(name).try_overwrite(true).create_sync()
+}
+
+/// Connects to an owner.
+pub(super) fn connect(socket: &Path) -> io::Result<LocalSocketStream> {
+    LocalSocketStream::connect(socket.to_fs_name::<GenericFilePath>()?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_frame_comes_back() {
+        let mut bytes = Vec::new();
+        send(&mut bytes, &vec!["a", "b"]).unwrap();
+        let back: Vec<String> = receive(&mut bytes.as_slice()).unwrap();
+        assert_eq!(back, ["a", "b"]);
+    }
+
+    #[test]
+    fn short_long_and_odd_frames_are_errors() {
+        let kind = |bytes: &[u8]| receive::<u32>(&mut &*bytes).unwrap_err().kind();
+        assert_eq!(kind(b"\x05\0"), io::ErrorKind::UnexpectedEof);
+        assert_eq!(kind(b"\x05\0\0\0{"), io::ErrorKind::UnexpectedEof);
+        assert_eq!(kind(b"\xff\xff\xff\xff{"), io::ErrorKind::InvalidData);
+        assert_eq!(kind(b"\x02\0\0\0{]"), io::ErrorKind::InvalidData);
+    }
+}
