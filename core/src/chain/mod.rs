@@ -1,27 +1,44 @@
 //! MANY images as one disk, found in one step through an owner map.
+//!
+//! ```text
+//! open ── gate ──> images (base 0 .. leaf n) ──> Chain
+//!   read:   owner map ──> image and place ──> image.read_host
+//!                └─ not known yet: resolve, asking the images from the leaf downwards
+//!   write:  leaf, then the owner map where the leaf didn't own the sectors
+//!   push_leaf: a new leaf on top; flush: every image with unflushed changes, lowest first
+//! ```
 
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde::Serialize;
 
-use crate::disk::{Image, Result};
+use crate::disk::{DiskError, Image, Result};
 use crate::host_file::{Access, SharedHost};
 use crate::units::ByteCount;
 
-/// Which paths an image may name as its parent: only what lies inside folders that
-/// the user opened. A parent locator is input from a stranger.
-#[derive(Debug, Clone, Default)]
-pub struct Gate {
-    roots: Vec<PathBuf>,
-}
+mod changes;
+mod folder;
+mod gate;
+mod open;
+mod owner_map;
+mod resolve;
+#[cfg(test)]
+mod tests;
 
-impl Gate {
-    /// A gate that lets through what lies inside these folders, links resolved.
-    pub fn new(roots: impl IntoIterator<Item = PathBuf>) -> Self {
-        Self { roots: roots.into_iter().collect() }
-    }
-}
+pub use folder::{Folder, FolderImage, ParentState};
+pub use gate::Gate;
+pub use open::{MAX_DEPTH, Trace, trace};
+
+use changes::Changes;
+use owner_map::{Link, Links, OwnerMap};
+use resolve::{Piece, Place, resolve};
+
+/// What the owner map of a chain may take, unless it is opened with another limit.
+const MAP_LIMIT: ByteCount = ByteCount::mib(8);
+
+/// How much [`Chain::stretches`] asks the images for at a time.
+const STRETCHES_STEP: u64 = 1 << 30;
 
 /// A stretch of the disk and the image of the chain that owns its newest data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -39,53 +56,231 @@ pub struct Stretch {
 /// The images behind one disk, from the base (index 0) to the leaf. May be used from several threads at once.
 #[derive(Debug)]
 pub struct Chain {
-    _todo: (),
+    map: OwnerMap,
+    changes: Changes,
+    /// Shared by everything that changes the leaf; exclusive while another leaf is put on top.
+    writers: RwLock<()>,
+    /// Exclusive while the leaf gives up places that a reader may look at.
+    places: RwLock<()>,
+    /// One flush after the other: a second one must not return before the first has.
+    flushing: Mutex<()>,
 }
 
-#[expect(unused_variables, clippy::missing_errors_doc, reason = "to be written")]
 impl Chain {
     /// Opens the leaf and, through the gate, all its parents (always `Access::Read` or `Look`). Checks identifiers.
+    ///
+    /// # Errors
+    /// What [`trace`] stops at: a parent that is missing, was changed, or lies outside the gate;
+    /// loops, too many images, different sector sizes, and every error of opening an image.
     pub fn open(host: &SharedHost, leaf: &Path, access: Access, gate: &Gate) -> Result<Self> {
-        todo!()
+        let trace = trace(host, leaf, access, gate)?;
+        match trace.stopped {
+            Some(error) => Err(error),
+            None => Self::from_images(trace.images),
+        }
     }
+
     /// A chain of images that are open already, the base first; identifiers are checked.
+    ///
+    /// # Errors
+    /// Where an image isn't the child of the one before, or the first has a parent itself.
     pub fn from_images(images: Vec<Arc<dyn Image>>) -> Result<Self> {
-        todo!()
+        Self::with_map_limit(images, MAP_LIMIT)
     }
+
+    /// The same, with another limit for the memory of the owner map.
+    ///
+    /// # Errors
+    /// As [`Chain::from_images`].
+    pub fn with_map_limit(images: Vec<Arc<dyn Image>>, limit: ByteCount) -> Result<Self> {
+        open::check_chain(&images)?;
+        Ok(Self {
+            map: OwnerMap::new(links(images), limit.0 as usize),
+            changes: Changes::default(),
+            writers: RwLock::default(),
+            places: RwLock::default(),
+            flushing: Mutex::default(),
+        })
+    }
+
     /// The images, base first.
     pub fn images(&self) -> Vec<Arc<dyn Image>> {
-        todo!()
+        self.map.links().iter().map(|link| link.image.clone()).collect()
     }
+
     /// Size of the disk: the leaf's.
     pub fn virtual_size(&self) -> ByteCount {
-        todo!()
+        ByteCount(self.map.shape().size)
     }
+
     /// The leaf's logical sector size in bytes.
     pub fn logical_sector_size(&self) -> u32 {
-        todo!()
+        self.map.shape().sector
     }
-    /// Who owns what in a range, in order, without gaps.
+
+    /// Memory that the owner map takes now.
+    pub fn map_bytes(&self) -> ByteCount {
+        ByteCount(self.map.bytes() as u64)
+    }
+
+    /// Who owns what in a range, in order, without gaps, neighbours of one kind joined. Asks the images themselves.
+    ///
+    /// # Errors
+    /// Where the range isn't whole sectors of the disk, or an image can't be read.
     pub fn stretches(&self, offset: u64, length: u64) -> Result<Vec<Stretch>> {
-        todo!()
+        self.check_range(offset, length)?;
+        let links = self.map.links();
+        let mut stretches: Vec<Stretch> = Vec::new();
+        let mut at = offset;
+        while at < offset + length {
+            let step = (STRETCHES_STEP - at % STRETCHES_STEP).min(offset + length - at);
+            for Piece { offset, length, place } in resolve(&links, at, step)? {
+                let (owner, zero) = match place {
+                    Place::Data { owner, .. } => (Some(owner), false),
+                    Place::Zero { owner } => (Some(owner), true),
+                    Place::Nobody | Place::Unknown => (None, true),
+                };
+                match stretches.last_mut() {
+                    Some(last) if (last.owner, last.zero) == (owner, zero) => last.length += length,
+                    _ => stretches.push(Stretch { offset, length, owner, zero }),
+                }
+            }
+            at += step;
+        }
+        Ok(stretches)
     }
+
     /// Reads whole sectors.
+    ///
+    /// # Errors
+    /// Where the range isn't whole sectors of the disk, or an image can't be read.
     pub fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        todo!()
+        self.check_range(offset, buf.len() as u64)?;
+        let mut pieces = Vec::with_capacity(4);
+        for _ in 0..4 {
+            let Some(before) = self.changes.quiet() else { break };
+            let result = self.read_once(buf, offset, &mut pieces);
+            if self.changes.none_since(before) {
+                return result;
+            }
+        }
+        // Places are being given up all the time: wait until that rests.
+        let _places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        loop {
+            let before = self.changes.generation();
+            let result = self.read_once(buf, offset, &mut pieces);
+            if self.changes.none_since(before) {
+                return result;
+            }
+        }
     }
+
+    fn read_once(&self, buf: &mut [u8], offset: u64, pieces: &mut Vec<Piece>) -> Result<()> {
+        let links = self.map.lookup(offset, buf.len() as u64, pieces)?;
+        let mut rest = buf;
+        for piece in pieces {
+            let (part, after) = rest.split_at_mut(piece.length as usize);
+            rest = after;
+            match piece.place {
+                Place::Data { owner, host } => links[usize::from(owner)].image.read_host(part, host)?,
+                Place::Zero { .. } | Place::Nobody | Place::Unknown => part.fill(0),
+            }
+        }
+        Ok(())
+    }
+
     /// Writes whole sectors to the leaf.
+    ///
+    /// # Errors
+    /// Where the range isn't whole sectors of the disk, the leaf isn't writable, or its file fails.
     pub fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
-        todo!()
+        self.check_range(offset, buf.len() as u64)?;
+        let _writers = self.writers.read().unwrap_or_else(PoisonError::into_inner);
+        let before = self.changes.quiet();
+        let (leaf, owned) = self.map.leaf_owns(offset, buf.len() as u64);
+        let result = leaf.image.write_at(buf, offset);
+        if !owned || result.is_err() || before.is_none_or(|before| !self.changes.none_since(before)) {
+            self.map.update(offset, buf.len() as u64);
+        }
+        leaf.set_unflushed();
+        result
     }
+
     /// Zeroes whole sectors in the leaf.
+    ///
+    /// # Errors
+    /// As [`Chain::write_at`].
     pub fn write_zeroes(&self, offset: u64, length: u64) -> Result<()> {
-        todo!()
+        self.check_range(offset, length)?;
+        let _writers = self.writers.read().unwrap_or_else(PoisonError::into_inner);
+        let _places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+        let _change = self.changes.begin();
+        let leaf = self.map.leaf();
+        let result = leaf.image.write_zeroes(offset, length);
+        self.map.update(offset, length);
+        leaf.set_unflushed();
+        result
     }
+
     /// Everything acknowledged is durable afterwards, in every image with unflushed changes, lowest first.
+    ///
+    /// # Errors
+    /// Where a file fails; that image counts as unflushed still.
     pub fn flush(&self) -> Result<()> {
-        todo!()
+        let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.map.links().iter().try_for_each(|link| link.flush())
     }
-    /// Puts a new leaf (a child of the present one) on top; quick, no flush. Writes go to it from the return on.
+
+    /// Puts a new leaf (a child of the present one) on top; quick, no flush. Writes go to it from the
+    /// return on, and none goes to the old leaf any longer, but [`Chain::flush`] still covers that.
+    ///
+    /// # Errors
+    /// Where the image isn't a child of the present leaf, or the chain would be too long.
     pub fn push_leaf(&self, leaf: Arc<dyn Image>) -> Result<()> {
-        todo!()
+        let _writers = self.writers.write().unwrap_or_else(PoisonError::into_inner);
+        let links = self.map.links();
+        let present = &self.map.leaf().image;
+        open::check_depth(links.len() + 1, &leaf.path())?;
+        open::check_pair(&**present, &leaf.info(), &leaf.path())?;
+        let links = links.iter().cloned().chain([Arc::new(Link::new(leaf))]).collect();
+        self.map.push(links);
+        Ok(())
     }
+
+    /// To be called after images of this chain were changed from outside (released, merged into, grown)
+    /// and before space that they gave up is punched: nothing is taken from what was known before, and
+    /// reads under way that may have seen the old places are done again.
+    pub fn invalidate(&self) {
+        let _change = self.changes.begin();
+        self.map.forget();
+    }
+
+    /// Replaces the images, base first, such as by a merged one; waits for writes under way.
+    ///
+    /// # Errors
+    /// As [`Chain::from_images`]; the chain stays as it was then.
+    pub fn swap(&self, images: Vec<Arc<dyn Image>>) -> Result<()> {
+        open::check_chain(&images)?;
+        let _writers = self.writers.write().unwrap_or_else(PoisonError::into_inner);
+        let _change = self.changes.begin();
+        self.map.replace(links(images));
+        Ok(())
+    }
+
+    fn check_range(&self, offset: u64, length: u64) -> Result<()> {
+        let shape = self.map.shape();
+        let sector = u64::from(shape.sector);
+        if offset.checked_add(length).is_some_and(|end| end <= shape.size)
+            && offset.is_multiple_of(sector)
+            && length.is_multiple_of(sector)
+        {
+            return Ok(());
+        }
+        let text = format!("{length} bytes at {offset} are not whole sectors of a disk of {} bytes", shape.size);
+        Err(DiskError::refused(&self.map.leaf().image.path(), text))
+    }
+}
+
+fn links(images: Vec<Arc<dyn Image>>) -> Links {
+    images.into_iter().map(|image| Arc::new(Link::new(image))).collect()
 }
