@@ -8,6 +8,7 @@
 //! restore(memory.stm) ─> GuestMemory, every byte verified
 //! ```
 
+mod aside;
 mod capture;
 mod format;
 mod guest;

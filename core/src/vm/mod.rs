@@ -12,6 +12,8 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use image::codecs::png::{CompressionType, FilterType, PngEncoder};
+use image::{ExtendedColorType, ImageEncoder};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
@@ -144,7 +146,12 @@ pub struct Frame {
 impl Frame {
     /// The same as a PNG file.
     pub fn encode(&self) -> Screen {
-        todo!()
+        let mut png = Vec::new();
+        let encoder = PngEncoder::new_with_quality(&mut png, CompressionType::Fast, FilterType::NoFilter);
+        if let Err(error) = encoder.write_image(&self.rgb, self.width, self.height, ExtendedColorType::Rgb8) {
+            tracing::error!(%error, "a frame of {} x {} can't be encoded", self.width, self.height);
+        }
+        Screen { width: self.width, height: self.height, png, generation: self.generation, checksum: self.checksum }
     }
 }
 
