@@ -1,1 +1,4 @@
 //! Tests of the room.
+
+mod core_tests;
+mod crash_image;
