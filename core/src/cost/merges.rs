@@ -143,12 +143,14 @@ pub fn scratch(facts: &MachineFacts<'_>, census: &Census, run: &[ImageId], targe
     Some(needed.min(growth))
 }
 
-/// What merging a run would take, into the best target, or the one of a merge that has started. `None` while the disk isn't counted yet.
+/// What merging a run would take, into the best target, or that of a merge that has started. `None` while the disk isn't counted yet.
 pub fn merge_cost(facts: &MachineFacts<'_>, disk: &DiskId, run: &[ImageId]) -> Option<MergeCost> {
     let census = facts.census.get(disk)?;
+    let started: Vec<ImageId> = facts.machine.merges.iter().filter(|m| m.disk == *disk).map(|m| m.target).collect();
+    // What fits comes first, then what has started, then what moves least.
+    let rank = |m: &MergeCost| (!m.fits, !started.contains(&m.target), m.bytes.data, m.bytes.zero, m.scratch);
     let mut best: Option<MergeCost> = None;
-    let started = facts.machine.merges.iter().find(|m| m.disk == *disk && run.contains(&m.target)).map(|m| m.target);
-    for &target in run.iter().filter(|i| started.is_none_or(|s| s == **i)) {
+    for &target in run {
         let bytes = census.merge_bytes(run, target)?;
         let scratch = scratch(facts, census, run, target)?;
         let sources: ByteCount = run.iter().filter(|i| **i != target).map(|i| facts.held(*i)).sum();
@@ -162,18 +164,11 @@ pub fn merge_cost(facts: &MachineFacts<'_>, disk: &DiskId, run: &[ImageId]) -> O
             comes_back: sources.saturating_sub(bytes.growth),
             time: facts.calibration.estimate(bytes.work()),
         };
-        if best.as_ref().is_none_or(|b| cost.rank() < b.rank()) {
+        if best.as_ref().is_none_or(|b| rank(&cost) < rank(b)) {
             best = Some(cost);
         }
     }
     best
-}
-
-impl MergeCost {
-    /// Less is better: a target that fits moves little; of those that don't fit, the one that lacks least.
-    fn rank(&self) -> (bool, ByteCount, ByteCount) {
-        if self.fits { (false, self.bytes.data, self.scratch) } else { (true, self.scratch, self.bytes.data) }
-    }
 }
 
 /// The merges that are due now (disks that aren't counted yet are left out).
