@@ -71,7 +71,8 @@ impl Entry {
     }
 
     pub fn power(&self) -> Power {
-        if self.starting.is_some() {
+        // An owner that is there but hasn't said yet how things are counts as coming up.
+        if self.starting.is_some() || (self.connection.is_some() && self.remote.is_none()) {
             return Power::Starting;
         }
         if let Some(running) = self.owned.as_ref().and_then(|owned| owned.running.as_ref()) {

@@ -22,7 +22,9 @@ pub struct EngineHandle {
 impl Engine {
     /// Starts a worker thread on a library (created if it isn't there).
     pub fn start(options: EngineOptions) -> Result<EngineHandle, Refusal> {
-        let engine = Self::new(options)?;
+        let mut engine = Self::new(options)?;
+        // What is told first says already which machines have an owner.
+        engine.look_around();
         let inbox = engine.inbox();
         let worker = thread::Builder::new().name("engine".into()).spawn(move || engine.run());
         let worker = worker.map_err(|error| Refusal::failed(format!("the worker thread could not be started: {error}")))?;
