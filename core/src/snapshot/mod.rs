@@ -35,3 +35,4 @@ pub use rules::{Context, PowerState, WhyNot};
 pub use switch::{FileRef, SwitchFiles, SwitchRecord};
 pub use tree::{NodeRef, Reader, Run, Tree, TreeRow};
 pub use validate::validate;
+pub(crate) use validate::{label_problem, path_problem};

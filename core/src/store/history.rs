@@ -1,13 +1,13 @@
 //! `history.jsonl`: sizes over time and finished merges, one line each, only ever added to.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use super::Result;
-use crate::host_file::SharedHost;
+use super::{Result, StoreError};
+use crate::host_file::{Access, SharedHost};
 use crate::snapshot::{DiskId, ImageId};
 use crate::units::ByteCount;
 
@@ -43,26 +43,55 @@ pub enum HistoryRecord {
     },
 }
 
+/// The newest bytes that are read.
+const NEWEST: u64 = 4 << 20;
+
 /// The file.
 #[derive(Debug, Clone)]
-#[expect(dead_code, reason = "to be written")]
 pub struct History {
-    pub(super) host: SharedHost,
-    pub(super) path: PathBuf,
+    host: SharedHost,
+    path: PathBuf,
 }
 
-#[expect(unused_variables, reason = "to be written")]
 impl History {
     /// The history of the machine in a folder; needs no lock.
-    pub fn of(host: &SharedHost, dir: &std::path::Path) -> Self {
+    pub fn of(host: &SharedHost, dir: &Path) -> Self {
         Self { host: host.clone(), path: dir.join("history.jsonl") }
     }
-    /// Adds a line, durably.
+
+    /// Adds a line, durably. What a torn line before it has left is closed off first.
     pub fn append(&self, record: &HistoryRecord) -> Result<()> {
-        todo!()
+        let wrong = |error| StoreError::io(&self.path, "add to the history", error);
+        let mut line = serde_json::to_vec(record).map_err(|error| wrong(error.into()))?;
+        line.push(b'\n');
+        let new = !self.host.exists(&self.path);
+        let file = if new { self.host.create_new(&self.path) } else { self.host.open(&self.path, Access::Write) }.map_err(wrong)?;
+        let len = file.len().map_err(wrong)?;
+        if len > 0 {
+            let mut last = [0];
+            file.read_exact_at(&mut last, len - 1).map_err(wrong)?;
+            if last != *b"\n" {
+                line.insert(0, b'\n');
+            }
+        }
+        file.write_all_at(&line, len).and_then(|()| file.flush()).map_err(wrong)?;
+        match self.path.parent() {
+            Some(dir) if new => self.host.flush_dir(dir).map_err(wrong),
+            _ => Ok(()),
+        }
     }
-    /// The newest lines (at most the last 4 MiB), oldest first; what can't be read, such as a torn last line, is left out.
+
+    /// The newest lines (of the last 4 MiB), oldest first; what can't be read, such as a torn last line, is left out.
     pub fn read(&self) -> Result<Vec<HistoryRecord>> {
-        todo!()
+        let wrong = |error| StoreError::io(&self.path, "read the history", error);
+        if !self.host.exists(&self.path) {
+            return Ok(Vec::new());
+        }
+        let file = self.host.open(&self.path, Access::Look).map_err(wrong)?;
+        let len = file.len().map_err(wrong)?;
+        let start = len.saturating_sub(NEWEST);
+        let mut bytes = vec![0; (len - start) as usize];
+        file.read_exact_at(&mut bytes, start).map_err(wrong)?;
+        Ok(bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
     }
 }

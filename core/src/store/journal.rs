@@ -1,11 +1,28 @@
-//! `journal.json`: what is under way, while an operation spans files. Plain data; paths are relative to the machine's folder.
+//! `journal.json`: what is under way, while an operation spans files. Plain data; paths are relative to
+//! the machine's folder.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::snapshot::{DiskId, FileMove, ImageId, ImageRecord, SnapshotId, SwitchRecord};
+use crate::snapshot::{DiskId, FileMove, ImageId, ImageRecord, Machine, MachineId, SnapshotId, SwitchRecord, path_problem};
+
+/// All of `journal.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct JournalFile {
+    /// Always [`JOURNAL_FORMAT`].
+    pub format: String,
+    /// Version of this shape, 1.
+    pub version: u32,
+    /// The machine that it is about.
+    pub machine: MachineId,
+    /// What is under way.
+    pub entry: Journal,
+}
+
+pub(super) const JOURNAL_FORMAT: &str = "snaptree-journal";
 
 /// What is under way.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -70,4 +87,40 @@ pub struct TakeRecord {
     pub leaves: BTreeMap<DiskId, NewLeaf>,
     /// The folder of its memory and screen.
     pub folder: PathBuf,
+    /// Whether every new leaf is complete; before that the machine can't have gone on in them.
+    pub complete: bool,
+}
+
+impl Journal {
+    /// What is wrong with it for a machine in this state, if anything: a journal is hostile input. Paths must stay inside
+    /// the folder, and no file that the manifest needs is removed or moved away.
+    pub(super) fn problem(&self, machine: &Machine) -> Option<String> {
+        let needed = |file: &Path| machine.images.values().any(|record| record.file == file);
+        let removed = |file: &&PathBuf| needed(file);
+        let (paths, taken_away): (Vec<&PathBuf>, Option<&PathBuf>) = match self {
+            Self::Create(record) => (record.files.iter().collect(), None),
+            Self::Change(record) => {
+                let committed = machine.generation > record.generation;
+                let away = record.removes.iter().chain(record.moves.iter().map(|file| &file.from)).filter(|_| committed);
+                let undone = record.created.iter().filter(|_| !committed);
+                let moves = record.moves.iter().flat_map(|file| [&file.from, &file.to]);
+                (record.created.iter().chain(&record.removes).chain(moves).collect(), away.chain(undone).find(removed))
+            }
+            Self::Take(record) => {
+                let mut new = record.leaves.values().map(|leaf| &leaf.record.file);
+                if !record.folder.starts_with("Snapshots") || record.folder.components().count() != 2 {
+                    return Some(format!("folder {} must lie in Snapshots", record.folder.display()));
+                }
+                let old = machine.generation <= record.generation;
+                (new.clone().chain([&record.folder]).collect(), new.find(|file| old && needed(file)))
+            }
+            Self::Switch(record) => {
+                let files = &record.files;
+                let parent = files.parent.iter().map(|(file, _)| file);
+                (files.run.iter().chain(&files.children).map(|file| &file.file).chain([&files.kept]).chain(parent).collect(), None)
+            }
+        };
+        let bad = paths.iter().find_map(|path| path_problem(path).map(|problem| format!("{} {problem}", path.display())));
+        bad.or_else(|| taken_away.map(|file| format!("{} belongs to the machine and can't be taken away", file.display())))
+    }
 }

@@ -1,13 +1,24 @@
 //! One machine's folder, opened and locked.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::{History, Journal, Result};
+use super::journal::{JOURNAL_FORMAT, JournalFile};
+use super::{History, Journal, Result, StoreError, json, recovery};
 use crate::clock::SharedClock;
-use crate::host_file::{HostLock, SharedHost};
-use crate::snapshot::{ImageId, Machine, SwitchRecord};
+use crate::host_file::{Access, HostLock, SharedHost};
+use crate::snapshot::{ImageId, Machine, SwitchRecord, validate};
 use crate::units::ByteCount;
+
+pub(super) const MANIFEST: &str = "machine.json";
+pub(super) const MANIFEST_FORMAT: &str = "snaptree-machine";
+pub(super) const JOURNAL: &str = "journal.json";
+pub(super) const LOCK: &str = "machine.lock";
+pub(super) const HISTORY: &str = "history.jsonl";
+pub(super) const DISKS: &str = "Virtual Hard Disks";
+pub(super) const SNAPSHOTS: &str = "Snapshots";
+pub(super) const TRASH: &str = "Deleted";
 
 /// What opening a machine found and did about an operation that was cut short; a sentence each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -28,70 +39,226 @@ pub struct MachineStore {
     pub(super) clock: SharedClock,
     pub(super) dir: PathBuf,
     pub(super) machine: Machine,
-    pub(super) pending: Option<SwitchRecord>,
-    pub(super) recovered: Recovered,
-    lock: Box<dyn HostLock>,
+    /// What `journal.json` says, as long as it is there.
+    pub(super) journal: Option<Journal>,
+    recovered: Recovered,
+    _lock: Box<dyn HostLock>,
 }
 
-#[expect(unused_variables, reason = "to be written")]
 impl MachineStore {
     /// Reads and validates the manifest: no lock, nothing written.
     pub fn look(host: &SharedHost, dir: &Path) -> Result<Machine> {
-        todo!()
+        let path = dir.join(MANIFEST);
+        let machine: Machine = json::read(&**host, &path, MANIFEST_FORMAT)?;
+        validate(&machine).map_err(|problems| StoreError::invalid(&path, "the manifest can't be right", problems.join("; ")))?;
+        Ok(machine)
     }
+
     /// Takes the lock (`InUse` where another process has it) and completes or undoes what the journal says.
     /// A switch is left to the merge room: see [`MachineStore::pending_switch`].
     pub fn open(host: &SharedHost, clock: &SharedClock, dir: &Path) -> Result<Self> {
-        todo!()
+        if !host.exists(&dir.join(MANIFEST)) {
+            return Err(StoreError::refused(dir, format!("it has no {MANIFEST}, so it isn't a machine")));
+        }
+        let lock = host.lock(&dir.join(LOCK)).map_err(|error| StoreError::io(dir, "lock the machine", error))?;
+        let machine = Self::look(host, dir)?;
+        let mut store = Self::with(host, clock, dir, machine, lock);
+        store.check_places()?;
+        if host.exists(&dir.join(JOURNAL)) {
+            let journal = Self::read_journal(host, dir)?;
+            if journal.machine != store.machine.id {
+                return Err(StoreError::invalid(&dir.join(JOURNAL), "machine", "is another machine's"));
+            }
+            if let Some(problem) = journal.entry.problem(&store.machine) {
+                return Err(StoreError::invalid(&dir.join(JOURNAL), "entry", problem));
+            }
+            store.journal = Some(journal.entry);
+            store.recovered.0 = recovery::recover(&mut store)?;
+        }
+        Ok(store)
     }
+
+    pub(super) fn with(host: &SharedHost, clock: &SharedClock, dir: &Path, machine: Machine, lock: Box<dyn HostLock>) -> Self {
+        let (host, clock, dir) = (host.clone(), clock.clone(), dir.to_owned());
+        Self { host, clock, dir, machine, journal: None, recovered: Recovered::default(), _lock: lock }
+    }
+
+    pub(super) fn read_journal(host: &SharedHost, dir: &Path) -> Result<JournalFile> {
+        json::read(&**host, &dir.join(JOURNAL), JOURNAL_FORMAT)
+    }
+
+    /// The folders of all files lie inside the machine's folder, links resolved.
+    fn check_places(&self) -> Result<()> {
+        let canonical = |path: &Path| self.host.canonical(path).map_err(|error| StoreError::io(path, "resolve links", error));
+        let root = canonical(&self.dir)?;
+        let named = self.named_files();
+        let folders: BTreeSet<_> = named.iter().filter_map(|file| file.parent()).chain([Path::new(TRASH)]).collect();
+        for folder in folders {
+            let path = self.dir.join(folder);
+            if self.host.exists(&path) && !canonical(&path)?.starts_with(&root) {
+                return Err(StoreError::invalid(&path, "folder", "is a link that leads out of the machine's folder"));
+            }
+        }
+        Ok(())
+    }
+
     /// The manifest.
     pub fn machine(&self) -> &Machine {
         &self.machine
     }
+
     /// The machine's folder.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
+
     /// The absolute path of a file of the machine.
     pub fn path(&self, file: &Path) -> PathBuf {
         self.dir.join(file)
     }
+
     /// The absolute path of an image.
     pub fn image_path(&self, image: ImageId) -> Option<PathBuf> {
-        todo!()
+        self.machine.images.get(&image).map(|record| self.dir.join(&record.file))
     }
+
     /// The file system.
     pub fn host(&self) -> &SharedHost {
         &self.host
     }
+
+    /// The clock.
+    pub fn clock(&self) -> &SharedClock {
+        &self.clock
+    }
+
     /// What opening found and did about an operation that was cut short.
     pub fn recovered(&self) -> &Recovered {
         &self.recovered
     }
-    /// A switch that was cut short. Until it is executed and [`MachineStore::clear_journal`] called, every operation is refused.
+
+    /// A switch that was cut short. Until it is executed and [`MachineStore::clear_journal`] called, every other
+    /// operation is refused.
     pub fn pending_switch(&self) -> Option<&SwitchRecord> {
-        self.pending.as_ref()
+        match &self.journal {
+            Some(Journal::Switch(record)) => Some(record),
+            _ => None,
+        }
     }
-    /// Publishes a manifest: validated, its generation one more than the present one's.
-    pub fn publish(&mut self, machine: Machine) -> Result<()> {
-        todo!()
+
+    /// Publishes a manifest, validated; its generation becomes one more than the present one's.
+    pub fn publish(&mut self, mut machine: Machine) -> Result<()> {
+        let path = self.dir.join(MANIFEST);
+        machine.generation = self.machine.generation + 1;
+        validate(&machine).map_err(|problems| StoreError::invalid(&path, "the next manifest can't be right", problems.join("; ")))?;
+        let published = json::publish(&*self.host, &path, &machine, "publish the manifest");
+        let Err(error) = published else {
+            self.machine = machine;
+            return Ok(());
+        };
+        // The new manifest may stand, without being durable: then what stands counts.
+        let stands = Self::look(&self.host, &self.dir).is_ok_and(|found| found.generation == machine.generation);
+        if stands {
+            self.machine = machine;
+            return if self.host.flush_dir(&self.dir).is_ok() { Ok(()) } else { Err(error) };
+        }
+        Err(error)
     }
+
     /// Writes the journal, durably. Refused while there is one.
     pub fn begin_journal(&mut self, journal: Journal) -> Result<()> {
-        todo!()
+        if self.journal.is_some() {
+            return Err(StoreError::refused(&self.dir, "another operation on this machine hasn't been completed; open it again"));
+        }
+        let written = self.write_journal(journal);
+        if written.is_err() {
+            // Nothing of the operation is done; a journal that stands nevertheless says so.
+            let _ = self.clear_journal();
+        }
+        written
     }
+
+    /// Replaces the journal, durably.
+    pub(super) fn write_journal(&mut self, journal: Journal) -> Result<()> {
+        let file = JournalFile { format: JOURNAL_FORMAT.into(), version: 1, machine: self.machine.id, entry: journal.clone() };
+        json::publish(&*self.host, &self.dir.join(JOURNAL), &file, "write the journal")?;
+        self.journal = Some(journal);
+        Ok(())
+    }
+
     /// Removes the journal, durably.
     pub fn clear_journal(&mut self) -> Result<()> {
-        todo!()
+        let path = self.dir.join(JOURNAL);
+        let wrong = |error| StoreError::io(&path, "clear the journal", error);
+        if self.host.exists(&path) {
+            self.host.remove_file(&path).map_err(wrong)?;
+        }
+        self.host.flush_dir(&self.dir).map_err(wrong)?;
+        self.journal = None;
+        Ok(())
     }
-    /// Files in the folder that nothing names.
+
+    /// Every file that the manifest names.
+    fn named_files(&self) -> BTreeSet<PathBuf> {
+        let machine = &self.machine;
+        let nodes = machine.snapshots.values().chain(machine.ghosts.values().map(|ghost| &ghost.snapshot));
+        let of_nodes = nodes.flat_map(|node| node.memory.iter().map(|memory| &memory.file).chain(&node.screen));
+        let of_now = machine.now.memory.iter().map(|memory| &memory.file);
+        let images = machine.images.values().map(|record| &record.file);
+        images.chain(of_nodes).chain(of_now).chain(machine.trash.iter().map(|item| &item.file)).cloned().collect()
+    }
+
+    /// Files in the folder that nothing names. An image's side files belong to it.
     pub fn orphans(&self) -> Result<Vec<Orphan>> {
-        todo!()
+        let named = self.named_files();
+        let own = [MANIFEST, JOURNAL, LOCK, HISTORY].map(PathBuf::from);
+        let mut orphans = Vec::new();
+        let mut folders = vec![(PathBuf::new(), 0)];
+        while let Some((folder, depth)) = folders.pop() {
+            let path = self.dir.join(&folder);
+            for entry in self.host.list(&path).map_err(|error| StoreError::io(&path, "list it", error))? {
+                let file = folder.join(&entry.name);
+                let side = named.range(..file.clone()).next_back().is_some_and(|image| is_side_file(&file, image));
+                if entry.is_dir && depth < 4 {
+                    folders.push((file, depth + 1));
+                } else if !entry.is_dir && !named.contains(&file) && !own.contains(&file) && !side {
+                    orphans.push(Orphan { file, len: ByteCount(entry.len) });
+                }
+            }
+        }
+        orphans.sort_by(|a, b| a.file.cmp(&b.file));
+        Ok(orphans)
     }
+
     /// Sizes over time and finished merges.
     pub fn history(&self) -> History {
-        todo!()
+        History::of(&self.host, &self.dir)
     }
+
+    /// Bytes that a file takes; nothing where it can't be asked.
+    pub(super) fn held(&self, file: &Path) -> ByteCount {
+        let asked = self.host.open(&self.dir.join(file), Access::Look).and_then(|file| file.held_bytes());
+        asked.unwrap_or_default()
+    }
+
+    /// Refuses before anything is touched where the volume lacks this much space.
+    pub(super) fn check_space(&self, needed: ByteCount) -> Result<()> {
+        match self.host.free_bytes(&self.dir) {
+            Ok(free) if free < needed => {
+                let short = needed - free;
+                let reason = format!("{} bytes are needed and {} are free: free {} bytes first", needed.0, free.0, short.0);
+                Err(StoreError::refused(&self.dir, reason))
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Whether a file stands beside an image as `<image's name>.<something>`.
+fn is_side_file(file: &Path, image: &Path) -> bool {
+    let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let (file_name, image_name) = (name(file), name(image));
+    file.parent() == image.parent() && file_name.strip_prefix(&image_name).is_some_and(|rest| rest.starts_with('.'))
 }
 
 impl fmt::Debug for MachineStore {

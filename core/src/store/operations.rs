@@ -1,71 +1,249 @@
 //! Operations on the tree of a machine whose lock we hold; each happens wholly or not at all.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use super::{MachineStore, Result};
-use crate::snapshot::{Change, MergeRecord, SavedMemory, Settings, SnapshotId, TrashItem};
+use uuid::Uuid;
+
+use super::machine_store::SNAPSHOTS;
+use super::recovery::{check_restore, complete, open_image, remove_images};
+use super::{ChangeRecord, Journal, MachineStore, Result, StoreError, StoreErrorKind};
+use crate::disk::{self, ImageFormat};
+use crate::host_file::Access;
+use crate::snapshot::{
+    self, Change, Context, DiskId, ImageId, ImageRecord, Leaves, MergeRecord, SavedMemory, Settings, Snapshot, SnapshotId, Stamp,
+    TrashItem, TrashSelection, rules,
+};
 use crate::units::ByteCount;
 
-#[expect(unused_variables, reason = "to be written")]
+/// What a new leaf, its folder entry and the manifest may take before anything is written to it.
+const NEW_LEAF: ByteCount = ByteCount::mib(8);
+/// What must stay free beside it.
+const RESERVE: ByteCount = ByteCount::mib(16);
+
 impl MachineStore {
     /// Continues from a snapshot: new leaves, its configuration, its memory. The machine is off.
     pub fn apply(&mut self, snapshot: SnapshotId) -> Result<()> {
-        todo!()
+        self.ready(rules::apply(&self.machine, &Context::default(), snapshot))?;
+        let images = self.machine.snapshots.get(&snapshot).map(|node| node.images.clone()).unwrap_or_default();
+        self.check_space(leaf_space(images.len()))?;
+        let parents: Vec<_> = images.iter().map(|(disk, image)| Ok((disk, *image, open_image(self, *image, Access::Read)?))).collect::<Result<_>>()?;
+        self.freeze_leaves()?;
+        let leaves: Leaves = parents.iter().map(|(disk, image, _)| ((*disk).clone(), self.new_leaf(disk, *image))).collect();
+        let change = snapshot::apply(&self.machine, snapshot, leaves.clone(), &self.stamp(Uuid::new_v4()));
+        let created = leaves.values().map(|(_, record)| record.file.clone()).collect();
+        self.commit_with("apply", change, created, |store| {
+            for (disk, _, parent) in parents {
+                let path = store.dir.join(&leaves[disk].1.file);
+                disk::create_child(&store.host, &path, &*parent, None)?;
+            }
+            Ok(())
+        })
     }
+
     /// Puts back what Now held before the last apply. The machine is off.
     pub fn undo_apply(&mut self) -> Result<()> {
-        todo!()
+        self.ready(rules::undo_apply(&self.machine, &Context::default()))?;
+        self.freeze_leaves()?;
+        let change = snapshot::undo_apply(&self.machine, &self.stamp(Uuid::new_v4()));
+        check_restore(self, &change)?;
+        self.commit("undo apply", change, Vec::new())
     }
+
     /// Deletes snapshots; returns what was moved to the trash.
     pub fn delete(&mut self, snapshots: &[SnapshotId], subtree: bool, free_now: bool) -> Result<Vec<TrashItem>> {
-        todo!()
+        self.ready(rules::delete(&self.machine, &Context::default(), snapshots, subtree))?;
+        let action = Uuid::new_v4();
+        let change = snapshot::delete(&self.machine, snapshots, subtree, free_now, &self.stamp(action));
+        self.commit("delete", change, Vec::new())?;
+        Ok(self.machine.trash.iter().filter(|item| item.action == action).cloned().collect())
     }
+
     /// Takes back the action that deleted this snapshot; returns the snapshots that are back.
     pub fn undelete(&mut self, snapshot: SnapshotId) -> Result<Vec<SnapshotId>> {
-        todo!()
+        self.ready(rules::undelete(&self.machine, &Context::default(), snapshot))?;
+        let change = snapshot::undelete(&self.machine, snapshot);
+        check_restore(self, &change)?;
+        let back = change.machine.snapshots.keys().filter(|id| !self.machine.snapshots.contains_key(id)).copied().collect();
+        self.commit("undelete", change, Vec::new())?;
+        Ok(back)
     }
+
     /// Gives a snapshot another label.
     pub fn rename(&mut self, snapshot: SnapshotId, label: &str) -> Result<()> {
-        todo!()
+        self.ready(rules::rename(&self.machine, &Context::default(), snapshot, Some(label)))?;
+        self.edit(snapshot, |node| label.clone_into(&mut node.label))
     }
+
     /// Sets a snapshot's note.
     pub fn set_note(&mut self, snapshot: SnapshotId, note: &str) -> Result<()> {
-        todo!()
+        self.ready(rules::edit(&self.machine, &Context::default(), snapshot))?;
+        self.edit(snapshot, |node| note.clone_into(&mut node.note))
     }
+
     /// Protects a snapshot from deletion, or no longer.
     pub fn protect(&mut self, snapshot: SnapshotId, protected: bool) -> Result<()> {
-        todo!()
+        self.ready(rules::edit(&self.machine, &Context::default(), snapshot))?;
+        self.edit(snapshot, |node| node.protected = protected)
     }
+
+    fn edit(&mut self, snapshot: SnapshotId, change: impl FnOnce(&mut Snapshot)) -> Result<()> {
+        let change = snapshot::edit(&self.machine, snapshot, change);
+        self.commit("edit", change, Vec::new())
+    }
+
     /// Changes the machine's settings.
     pub fn set_settings(&mut self, settings: Settings) -> Result<()> {
-        todo!()
+        self.ready(Ok(()))?;
+        let mut next = self.machine.clone();
+        next.settings = settings;
+        self.publish(next)
     }
+
     /// Empties the trash: everything, or what is older than the setting says; returns the bytes that came back.
     pub fn empty_trash(&mut self, all: bool) -> Result<ByteCount> {
-        todo!()
+        self.ready(Ok(()))?;
+        let oldest = self.clock.now() - chrono::Duration::hours(self.machine.settings.trash_hours.into());
+        let change = snapshot::empty_trash(&self.machine, if all { TrashSelection::All } else { TrashSelection::Before(oldest) });
+        let held = |items: &[TrashItem]| items.iter().map(|item| item.held).sum::<ByteCount>();
+        let freed = held(&self.machine.trash).saturating_sub(held(&change.machine.trash));
+        if change.machine != self.machine {
+            self.commit("empty the trash", change, Vec::new())?;
+        }
+        Ok(freed)
     }
+
     /// The trash: what, how much, since when.
     pub fn trash_files(&self) -> &[TrashItem] {
         &self.machine.trash
     }
+
     /// The machine runs: Now's saved memory isn't needed any more.
     pub fn clear_memory(&mut self) -> Result<()> {
-        todo!()
+        self.ready(Ok(()))?;
+        if self.machine.now.memory.is_none() {
+            return Ok(());
+        }
+        let change = snapshot::clear_memory(&self.machine);
+        self.commit("start", change, Vec::new())
     }
+
     /// A path (absolute, its folder made) for the memory of a machine that is stopped and saved.
     pub fn new_memory_path(&self) -> Result<PathBuf> {
-        todo!()
+        let folder = self.new_folder(Uuid::new_v4())?;
+        Ok(self.dir.join(folder).join("memory.saved"))
     }
-    /// The memory was saved (durably) at a path from [`MachineStore::new_memory_path`].
+
+    /// The memory was saved (durably) at a path from [`MachineStore::new_memory_path`], absolute or relative.
     pub fn save_memory(&mut self, memory: SavedMemory) -> Result<()> {
-        todo!()
+        self.ready(Ok(()))?;
+        let file = memory.file.strip_prefix(&self.dir).unwrap_or(&memory.file).to_owned();
+        let change = snapshot::save_memory(&self.machine, SavedMemory { file, ..memory });
+        self.commit("stop", change, Vec::new())
     }
+
     /// A merge starts: recorded durably; what it dooms in the trash is removed first.
     pub fn begin_merge(&mut self, record: MergeRecord) -> Result<()> {
-        todo!()
+        self.ready(Ok(()))?;
+        let change = snapshot::begin_merge(&self.machine, record);
+        self.commit("start a merge", change, Vec::new())
     }
-    /// Carries out a change of the tree: journal, manifest, moves and removals.
+
+    /// Carries out a change of the tree whose new files (`created`) stand already: journal, manifest, moves and removals.
     pub fn commit(&mut self, operation: &str, change: Change, created: Vec<PathBuf>) -> Result<()> {
-        todo!()
+        self.commit_with(operation, change, created, |_| Ok(()))
     }
+
+    /// The same; `create` makes the new files once the journal names them.
+    fn commit_with(
+        &mut self,
+        operation: &str,
+        change: Change,
+        created: Vec<PathBuf>,
+        create: impl FnOnce(&Self) -> Result<()>,
+    ) -> Result<()> {
+        let Change { machine, moves, removes, restored } = change;
+        if created.is_empty() && moves.is_empty() && removes.is_empty() && restored.is_empty() {
+            return self.publish(machine);
+        }
+        let generation = self.machine.generation;
+        let record = ChangeRecord { generation, operation: operation.into(), created, moves, removes, restored };
+        self.begin_journal(Journal::Change(record.clone()))?;
+        let published = create(self).and_then(|()| self.publish(machine));
+        if self.machine.generation == generation {
+            if published.is_err() && remove_images(self, &record.created).is_ok() {
+                let _ = self.clear_journal();
+            }
+            return published;
+        }
+        published?;
+        complete(self, &record)?;
+        self.clear_journal()
+    }
+
+    /// What every operation needs: the rule's yes, and no other operation half done.
+    pub(super) fn ready(&mut self, verdict: rules::Verdict) -> Result<()> {
+        if self.pending_switch().is_some() {
+            return Err(StoreError::refused(&self.dir, "a merge was cut short in its last step, which must be completed first"));
+        }
+        if let Some(Journal::Change(record)) = self.journal.clone() {
+            // The files of the operation before couldn't be moved; perhaps they can now.
+            if self.machine.generation > record.generation {
+                complete(self, &record)?;
+            } else {
+                remove_images(self, &record.created)?;
+            }
+            self.clear_journal()?;
+        }
+        if self.journal.is_some() {
+            return Err(StoreError::refused(&self.dir, "another operation on this machine is under way"));
+        }
+        verdict.map_err(|why| StoreError::rule(&self.dir, why))
+    }
+
+    pub(super) fn stamp(&self, action: Uuid) -> Stamp<'_> {
+        Stamp { action, now: self.clock.now(), held: self }
+    }
+
+    /// An identifier and record for a new leaf: `Snapshots/<disk>_<GUID>.avhdx`.
+    pub(super) fn new_leaf(&self, disk: &DiskId, parent: ImageId) -> (ImageId, ImageRecord) {
+        let id = ImageId::new();
+        let format = self.machine.images.get(&parent).map_or(ImageFormat::Vhdx, |record| record.format);
+        let file = child_file(disk, id, format);
+        (id, ImageRecord { disk: disk.clone(), file, parent: Some(parent), format, created: self.clock.now() })
+    }
+
+    /// A new folder in `Snapshots/`, durably there; relative.
+    pub(super) fn new_folder(&self, id: Uuid) -> Result<PathBuf> {
+        let folder = Path::new(SNAPSHOTS).join(id.hyphenated().to_string().to_uppercase());
+        let path = self.dir.join(&folder);
+        let wrong = |error| StoreError::io(&path, "create the folder", error);
+        self.host.create_dir_all(&path).map_err(wrong)?;
+        self.host.flush_dir(&self.dir.join(SNAPSHOTS)).map_err(wrong)?;
+        Ok(folder)
+    }
+
+    /// Now's leaves are complete for every reader before they go to the trash. One that can't be read goes as it is.
+    fn freeze_leaves(&self) -> Result<()> {
+        for image in self.machine.now.images.values() {
+            let frozen = open_image(self, *image, Access::Write).and_then(|leaf| Ok(leaf.freeze()?));
+            if let Err(error) = frozen
+                && matches!(&*error.kind, StoreErrorKind::Disk(error) if matches!(*error.kind, disk::DiskErrorKind::InUse))
+            {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Hyper-V's naming of differencing images.
+pub(super) fn child_file(disk: &DiskId, id: ImageId, format: ImageFormat) -> PathBuf {
+    let ImageFormat::Vhdx = format;
+    let guid = id.0.hyphenated().to_string().to_uppercase();
+    Path::new(SNAPSHOTS).join(format!("{disk}_{guid}.avhdx"))
+}
+
+/// Space that so many new leaves may take, and what must stay free.
+pub(super) fn leaf_space(leaves: usize) -> ByteCount {
+    ByteCount(NEW_LEAF.0 * leaves as u64) + RESERVE
 }
