@@ -238,6 +238,13 @@ pub fn create_child(host: &SharedHost, path: &Path, parent: &dyn Image, block_si
     }
 }
 
+/// The side files that may stand beside an image, and that go when it goes.
+pub fn side_files(image: &Path) -> Vec<PathBuf> {
+    let mut pending = image.as_os_str().to_owned();
+    pending.push(".pending");
+    vec![pending.into()]
+}
+
 /// Tells the format from the file's own bytes; for files that nobody has recorded yet.
 pub fn probe(host: &SharedHost, path: &Path) -> Result<ImageFormat> {
     vhdx::probe(host, path).map(|()| ImageFormat::Vhdx)

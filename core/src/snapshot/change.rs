@@ -53,7 +53,7 @@ pub struct Stamp<'a> {
     /// The time.
     pub now: DateTime<Utc>,
     /// Bytes that a file (relative to the machine's folder) takes.
-    pub held: &'a dyn Fn(&Path) -> ByteCount,
+    pub held: Box<dyn Fn(&Path) -> ByteCount + 'a>,
 }
 
 /// What [`take`] makes into a node.
@@ -246,10 +246,17 @@ fn drop_items(change: &mut Change, goes: impl Fn(&TrashItem) -> bool) {
     prune(&mut change.machine);
 }
 
-/// What in the trash can't be put back any more once this run's merge starts: it reads through X1..X(k-1).
+/// What in the trash can't be put back any more once this run's merge starts: it reads through X1..X(k-1), or
+/// is the memory or picture of a snapshot whose image one of them is.
 pub fn doomed_by_merge<'a>(machine: &'a Machine, run: &[ImageId]) -> Vec<&'a TrashItem> {
     let Some((_, sources)) = run.split_last() else { return Vec::new() };
-    let goes = |item: &&TrashItem| item.image.as_ref().is_some_and(|(id, _)| waits_for(machine, *id, sources));
+    let sealed = machine.ghosts.values().filter(|ghost| ghost.snapshot.images.values().any(|image| sources.contains(image)));
+    let files: Vec<_> =
+        sealed.flat_map(|ghost| ghost.snapshot.memory.iter().map(|memory| &memory.file).chain(&ghost.snapshot.screen)).collect();
+    let goes = |item: &&TrashItem| match &item.image {
+        Some((id, _)) => waits_for(machine, *id, sources),
+        None => files.contains(&&item.original),
+    };
     machine.trash.iter().filter(goes).collect()
 }
 

@@ -58,7 +58,7 @@ pub struct DeletionOutcome {
 /// The deletion is carried out on a copy of the manifest, so that what is said is what will be.
 pub fn deletion_outcome(machine: &Machine, snapshots: &[SnapshotId], subtree: bool) -> DeletionOutcome {
     let action = Uuid::nil();
-    let stamp = Stamp { action, now: DateTime::UNIX_EPOCH, held: &|_| ByteCount::ZERO };
+    let stamp = Stamp { action, now: DateTime::UNIX_EPOCH, held: Box::new(|_| ByteCount::ZERO) };
     let next = change::delete(machine, snapshots, subtree, false, &stamp).machine;
     let (before, after) = (Tree::of(machine), Tree::of(&next));
     let (runs_before, runs_after) = (before.runs(), after.runs());

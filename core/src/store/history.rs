@@ -65,7 +65,8 @@ impl History {
         let mut line = serde_json::to_vec(record).map_err(|error| wrong(error.into()))?;
         line.push(b'\n');
         let new = !self.host.exists(&self.path);
-        let file = if new { self.host.create_new(&self.path) } else { self.host.open(&self.path, Access::Write) }.map_err(wrong)?;
+        let file =
+            if new { self.host.create_new(&self.path) } else { self.host.open(&self.path, Access::Write) }.map_err(wrong)?;
         let len = file.len().map_err(wrong)?;
         if len > 0 {
             let mut last = [0];

@@ -117,7 +117,10 @@ impl Journal {
             Self::Switch(record) => {
                 let files = &record.files;
                 let parent = files.parent.iter().map(|(file, _)| file);
-                (files.run.iter().chain(&files.children).map(|file| &file.file).chain([&files.kept]).chain(parent).collect(), None)
+                (
+                    files.run.iter().chain(&files.children).map(|file| &file.file).chain([&files.kept]).chain(parent).collect(),
+                    None,
+                )
             }
         };
         let bad = paths.iter().find_map(|path| path_problem(path).map(|problem| format!("{} {problem}", path.display())));

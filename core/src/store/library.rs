@@ -1,13 +1,21 @@
 //! The library: a folder with a folder for each machine.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use super::{ImportControl, ImportRequest, MachineStore, Result};
+use serde::{Deserialize, Serialize};
+
+use super::machine_store::{DISKS, JOURNAL, LOCK, MANIFEST, MANIFEST_FORMAT, SNAPSHOTS, TRASH};
+use super::names::name_problem;
+use super::{CreateRecord, Journal, MachineStore, Result, StoreError, json};
 use crate::clock::SharedClock;
-use crate::disk::ImageFormat;
+use crate::disk::{self, CreateOptions, ImageFormat};
 use crate::host_file::SharedHost;
-use crate::snapshot::{Machine, MachineId, MachineKind, WorkloadProfile};
+use crate::snapshot::{
+    Configuration, Context, DiskConfig, DiskId, ImageId, ImageRecord, Machine, MachineId, MachineKind, Now, Settings,
+    WorkloadProfile, rules,
+};
 use crate::units::ByteCount;
 
 /// A new machine.
@@ -45,6 +53,22 @@ pub struct Scan {
     pub problems: Vec<String>,
 }
 
+const LIBRARY: &str = "library.json";
+const LIBRARY_FORMAT: &str = "snaptree-library";
+const LIBRARY_LOCK: &str = "library.lock";
+
+/// All of `library.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LibraryFile {
+    format: String,
+    version: u32,
+    /// Folders that were opened to be looked at.
+    folders: Vec<PathBuf>,
+    /// Names of machines' folders that were forgotten.
+    forgotten: Vec<String>,
+}
+
 /// The library. Only a folder: several processes may use it at once.
 #[derive(Clone)]
 pub struct Library {
@@ -53,59 +77,274 @@ pub struct Library {
     folder: PathBuf,
 }
 
-#[expect(unused_variables, reason = "to be written")]
 impl Library {
-    /// Opens the library, made if missing.
+    /// Opens the library, made if missing. What a creation that was cut short has left is removed.
     pub fn open(host: &SharedHost, clock: &SharedClock, folder: &Path) -> Result<Self> {
-        todo!()
+        let wrong = |error| StoreError::io(folder, "make the library's folder", error);
+        if !host.exists(folder) {
+            host.create_dir_all(folder).map_err(wrong)?;
+        }
+        let folder = host.canonical(folder).map_err(wrong)?;
+        let library = Self { host: host.clone(), clock: clock.clone(), folder };
+        for name in library.folder_names()? {
+            let _ = library.remove_unfinished(&library.folder.join(name));
+        }
+        Ok(library)
     }
+
     /// Its folder.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
+
+    fn folder_names(&self) -> Result<Vec<String>> {
+        let entries = self.host.list(&self.folder).map_err(|error| StoreError::io(&self.folder, "list the library", error))?;
+        Ok(entries.into_iter().filter(|entry| entry.is_dir).map(|entry| entry.name).collect())
+    }
+
     /// Its machines, but for those that were forgotten.
     pub fn scan(&self) -> Result<Scan> {
-        todo!()
+        let mut scan = Scan::default();
+        let forgotten = self.read()?.forgotten;
+        for name in self.folder_names()? {
+            let dir = self.folder.join(&name);
+            if forgotten.contains(&name) || !self.host.exists(&dir.join(MANIFEST)) {
+                continue;
+            }
+            match MachineStore::look(&self.host, &dir) {
+                Ok(machine) => match scan.machines.iter().find(|found: &&Found| found.machine.id == machine.id) {
+                    Some(other) => {
+                        let (dir, other) = (dir.display(), other.dir.display());
+                        scan.problems.push(format!("{dir}: has the identifier of the machine in {other}; it looks like a copy"));
+                    }
+                    None => scan.machines.push(Found { dir, machine }),
+                },
+                Err(error) => scan.problems.push(error.to_string()),
+            }
+        }
+        scan.machines.sort_by(|a, b| a.machine.name.cmp(&b.machine.name));
+        Ok(scan)
     }
+
     /// A machine by its name or identifier.
     pub fn find(&self, name: &str) -> Result<Found> {
-        todo!()
+        let machines = self.scan()?.machines;
+        let by_name = machines.iter().position(|found| found.machine.name == name);
+        let at = by_name.or_else(|| machines.iter().position(|found| found.machine.id.to_string() == name));
+        let missing = || StoreError::refused(&self.folder, format!("there is no machine {name:?} in this library"));
+        at.and_then(|at| machines.into_iter().nth(at)).ok_or_else(missing)
     }
+
     /// A machine by its identifier.
     pub fn find_id(&self, id: MachineId) -> Result<Found> {
-        todo!()
+        let missing = || StoreError::refused(&self.folder, format!("there is no machine {id} in this library"));
+        self.scan()?.machines.into_iter().find(|found| found.machine.id == id).ok_or_else(missing)
     }
+
     /// May a machine get this name?
     pub fn check_name(&self, name: &str) -> Result<()> {
-        todo!()
+        let dir = self.folder.join(name);
+        if let Some(problem) = name_problem(name) {
+            return Err(StoreError::refused(&self.folder, format!("the name {name:?} {problem}")));
+        }
+        let used = |other: &String| other.to_lowercase() == name.to_lowercase();
+        let taken = self.folder_names()?.into_iter().find(used).filter(|other| !self.is_empty_folder(&self.folder.join(other)));
+        if taken.is_some() || self.scan()?.machines.iter().any(|found| used(&found.machine.name)) {
+            return Err(StoreError::refused(&dir, "there is a machine or folder of this name already: choose another name"));
+        }
+        Ok(())
     }
+
+    /// A folder in which a creation had only just begun.
+    fn is_empty_folder(&self, dir: &Path) -> bool {
+        let entries = self.host.list(dir).unwrap_or_default();
+        self.host.exists(dir) && entries.iter().all(|entry| entry.name == LOCK || entry.name.ends_with(".new"))
+    }
+
+    /// Removes a folder whose machine was never complete, unless somebody works on it.
+    fn remove_unfinished(&self, dir: &Path) -> Result<()> {
+        if self.host.exists(&dir.join(MANIFEST)) || !self.host.exists(&dir.join(JOURNAL)) {
+            return Ok(());
+        }
+        let wrong = |error| StoreError::io(dir, "remove what a creation has left", error);
+        let _lock = self.host.lock(&dir.join(LOCK)).map_err(wrong)?;
+        let journal = MachineStore::read_journal(&self.host, dir)?;
+        if matches!(journal.entry, Journal::Create(_)) && !self.host.exists(&dir.join(MANIFEST)) {
+            self.host.remove_dir_all(dir).and_then(|()| self.host.flush_dir(&self.folder)).map_err(wrong)?;
+        }
+        Ok(())
+    }
+
     /// Creates a machine with its base images; it is returned locked.
     pub fn create(&self, new: &NewMachine) -> Result<MachineStore> {
-        todo!()
+        self.check_name(&new.name)?;
+        if new.memory.0 % 4096 != 0 {
+            return Err(StoreError::refused(&self.folder, "memory must be a multiple of 4096 bytes"));
+        }
+        let created = self.clock.now();
+        let ImageFormat::Vhdx = new.format;
+        let disk = |(index, size): (usize, &ByteCount)| DiskConfig {
+            id: DiskId(format!("disk{index}")),
+            size: *size,
+            format: new.format,
+        };
+        let disks: Vec<DiskConfig> = new.disks.iter().enumerate().map(disk).collect();
+        let mut images = BTreeMap::new();
+        let mut leaves = BTreeMap::new();
+        for disk in &disks {
+            let (id, file) = (ImageId::new(), Path::new(DISKS).join(format!("{}.vhdx", disk.id)));
+            images.insert(id, ImageRecord { disk: disk.id.clone(), file, parent: None, format: new.format, created });
+            leaves.insert(disk.id.clone(), id);
+        }
+        let machine = Machine {
+            format: MANIFEST_FORMAT.into(),
+            version: 1,
+            id: MachineId::new(),
+            name: new.name.clone(),
+            kind: new.kind,
+            created,
+            generation: 0,
+            configuration: Configuration { memory: new.memory, disks, workload: new.workload.clone() },
+            images,
+            snapshots: BTreeMap::new(),
+            now: Now { parent: None, images: leaves, memory: None },
+            ghosts: BTreeMap::new(),
+            trash: Vec::new(),
+            merges: Vec::new(),
+            applied: None,
+            settings: Settings::default(),
+        };
+        let folder = NewFolder::begin(self, machine)?;
+        let created = folder.create_disks();
+        folder.finish(created)
     }
-    /// Brings images of others in as a machine; it is returned locked.
-    pub fn import(&self, request: &ImportRequest, control: &mut dyn ImportControl) -> Result<MachineStore> {
-        todo!()
-    }
+
     /// Forgets a machine (its folder stays), or removes its folder too. `InUse` while somebody owns it.
     pub fn remove(&self, id: MachineId, delete_files: bool) -> Result<()> {
-        todo!()
+        let Found { dir, machine } = self.find_id(id)?;
+        let lock = self.host.lock(&dir.join(LOCK)).map_err(|error| StoreError::io(&dir, "lock the machine", error))?;
+        rules::remove(&machine, &Context::default(), delete_files).map_err(|why| StoreError::rule(&dir, why))?;
+        if !delete_files {
+            let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            return self.change(|file| file.forgotten.push(name));
+        }
+        // Without its manifest the folder is no machine, and what is left is removed with the next start.
+        let wrong = |error| StoreError::io(&dir, "remove the machine", error);
+        let mut store = MachineStore::with(&self.host, &self.clock, &dir, machine, lock);
+        store.write_journal(Journal::Create(CreateRecord { files: Vec::new() }))?;
+        self.host.remove_file(&dir.join(MANIFEST)).and_then(|()| self.host.flush_dir(&dir)).map_err(wrong)?;
+        self.host.remove_dir_all(&dir).and_then(|()| self.host.flush_dir(&self.folder)).map_err(wrong)
     }
+
     /// Takes a forgotten machine back, by its folder's name.
     pub fn remember(&self, name: &str) -> Result<Found> {
-        todo!()
+        let dir = self.folder.join(name);
+        if name_problem(name).is_some() || !self.host.exists(&dir.join(MANIFEST)) {
+            return Err(StoreError::refused(&self.folder, format!("there is no folder of a machine {name:?} in this library")));
+        }
+        let machine = MachineStore::look(&self.host, &dir)?;
+        self.change(|file| file.forgotten.retain(|other| other != name))?;
+        Ok(Found { dir, machine })
     }
+
     /// Folders that were opened to be looked at.
     pub fn opened_folders(&self) -> Result<Vec<PathBuf>> {
-        todo!()
+        Ok(self.read()?.folders)
     }
+
     /// Remembers an opened folder.
     pub fn add_folder(&self, folder: &Path) -> Result<()> {
-        todo!()
+        let folder = self.host.canonical(folder).map_err(|error| StoreError::io(folder, "find the folder", error))?;
+        self.change(|file| {
+            if !file.folders.contains(&folder) {
+                file.folders.push(folder);
+            }
+        })
     }
+
     /// Forgets an opened folder.
     pub fn drop_folder(&self, folder: &Path) -> Result<()> {
-        todo!()
+        let canonical = self.host.canonical(folder).unwrap_or_else(|_| folder.to_owned());
+        self.change(|file| file.folders.retain(|other| other != folder && *other != canonical))
+    }
+
+    fn read(&self) -> Result<LibraryFile> {
+        let path = self.folder.join(LIBRARY);
+        if self.host.exists(&path) {
+            return json::read(&*self.host, &path, LIBRARY_FORMAT);
+        }
+        Ok(LibraryFile { format: LIBRARY_FORMAT.into(), version: 1, folders: Vec::new(), forgotten: Vec::new() })
+    }
+
+    fn change(&self, change: impl FnOnce(&mut LibraryFile)) -> Result<()> {
+        let path = self.folder.join(LIBRARY);
+        let lock = self.folder.join(LIBRARY_LOCK);
+        let _lock = self.host.lock(&lock).map_err(|error| StoreError::io(&lock, "lock the library", error))?;
+        let mut file = self.read()?;
+        change(&mut file);
+        json::publish(&*self.host, &path, &file, "publish the library's list")
+    }
+}
+
+/// A machine's folder that is being filled. Without its manifest it is nothing, and is removed by the next start.
+pub(super) struct NewFolder {
+    /// The folder, locked, its journal written; its manifest isn't there yet.
+    pub store: MachineStore,
+    library: PathBuf,
+}
+
+impl NewFolder {
+    /// Makes the folder, and writes down what will be in it.
+    pub fn begin(library: &Library, machine: Machine) -> Result<Self> {
+        let (host, dir) = (&library.host, library.folder.join(&machine.name));
+        let wrong = |error| StoreError::io(&dir, "make the machine's folder", error);
+        host.create_dir_all(&dir).and_then(|()| host.flush_dir(&library.folder)).map_err(wrong)?;
+        let lock = host.lock(&dir.join(LOCK)).map_err(wrong)?;
+        let files = machine.images.values().map(|record| record.file.clone()).collect();
+        let store = MachineStore::with(host, &library.clock, &dir, machine, lock);
+        let mut folder = Self { store, library: library.folder.clone() };
+        let made = folder.store.begin_journal(Journal::Create(CreateRecord { files })).and_then(|()| {
+            for name in [DISKS, SNAPSHOTS, TRASH] {
+                host.create_dir_all(&dir.join(name)).map_err(wrong)?;
+            }
+            host.flush_dir(&dir).map_err(wrong)
+        });
+        if made.is_err() {
+            folder.remove();
+        }
+        made.map(|()| folder)
+    }
+
+    /// Creates the base images of a new machine.
+    fn create_disks(&self) -> Result<()> {
+        let machine = self.store.machine();
+        for disk in &machine.configuration.disks {
+            if let Some(path) = machine.now.images.get(&disk.id).and_then(|image| self.store.image_path(*image)) {
+                disk::create(&self.store.host, &path, disk.format, &CreateOptions::dynamic(disk.size))?.freeze()?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Publishes the manifest where the filling went well; otherwise nothing of it stays.
+    pub fn finish(mut self, filled: Result<()>) -> Result<MachineStore> {
+        let machine = self.store.machine.clone();
+        match filled.and_then(|()| self.store.publish(machine)) {
+            Ok(()) => {
+                self.store.forget_journal();
+                Ok(self.store)
+            }
+            Err(error) => {
+                self.remove();
+                Err(error)
+            }
+        }
+    }
+
+    fn remove(&self) {
+        // What can't be removed now is removed by the next start: the journal says that it is nothing.
+        let dir = &self.store.dir;
+        let _ = self.store.host.remove_dir_all(dir).and_then(|()| self.store.host.flush_dir(&self.library));
     }
 }
 

@@ -41,7 +41,7 @@ pub struct MachineStore {
     pub(super) machine: Machine,
     /// What `journal.json` says, as long as it is there.
     pub(super) journal: Option<Journal>,
-    recovered: Recovered,
+    pub(super) recovered: Recovered,
     _lock: Box<dyn HostLock>,
 }
 
@@ -150,7 +150,8 @@ impl MachineStore {
     pub fn publish(&mut self, mut machine: Machine) -> Result<()> {
         let path = self.dir.join(MANIFEST);
         machine.generation = self.machine.generation + 1;
-        validate(&machine).map_err(|problems| StoreError::invalid(&path, "the next manifest can't be right", problems.join("; ")))?;
+        validate(&machine)
+            .map_err(|problems| StoreError::invalid(&path, "the next manifest can't be right", problems.join("; ")))?;
         let published = json::publish(&*self.host, &path, &machine, "publish the manifest");
         let Err(error) = published else {
             self.machine = machine;
@@ -196,6 +197,12 @@ impl MachineStore {
         self.host.flush_dir(&self.dir).map_err(wrong)?;
         self.journal = None;
         Ok(())
+    }
+
+    /// Removes the journal of an operation that is complete. If that fails, opening finds nothing left to do.
+    pub(super) fn forget_journal(&mut self) {
+        let _ = self.clear_journal();
+        self.journal = None;
     }
 
     /// Every file that the manifest names.

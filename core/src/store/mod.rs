@@ -12,13 +12,16 @@
 
 mod error;
 mod folder;
+mod foreign;
 mod history;
 mod import;
 mod journal;
+mod json;
 mod library;
 mod machine_store;
 mod names;
 mod operations;
+mod recovery;
 mod take;
 
 pub use error::{Result, StoreError, StoreErrorKind};

@@ -16,7 +16,8 @@ pub(super) fn name_problem(name: &str) -> Option<String> {
         return Some("must not start with a point, space or hyphen, nor end with a point or space".into());
     }
     let stem = name.split('.').next().unwrap_or_default().to_uppercase();
-    let port = stem.strip_prefix("COM").or(stem.strip_prefix("LPT")).is_some_and(|n| n.len() == 1 && n.chars().all(char::is_numeric));
+    let port =
+        stem.strip_prefix("COM").or(stem.strip_prefix("LPT")).is_some_and(|n| n.len() == 1 && n.chars().all(char::is_numeric));
     (port || RESERVED.contains(&stem.as_str())).then(|| "is reserved on Windows".into())
 }
 

@@ -26,7 +26,10 @@ impl MachineStore {
         self.ready(rules::apply(&self.machine, &Context::default(), snapshot))?;
         let images = self.machine.snapshots.get(&snapshot).map(|node| node.images.clone()).unwrap_or_default();
         self.check_space(leaf_space(images.len()))?;
-        let parents: Vec<_> = images.iter().map(|(disk, image)| Ok((disk, *image, open_image(self, *image, Access::Read)?))).collect::<Result<_>>()?;
+        let parents: Vec<_> = images
+            .iter()
+            .map(|(disk, image)| Ok((disk, *image, open_image(self, *image, Access::Read)?)))
+            .collect::<Result<_>>()?;
         self.freeze_leaves()?;
         let leaves: Leaves = parents.iter().map(|(disk, image, _)| ((*disk).clone(), self.new_leaf(disk, *image))).collect();
         let change = snapshot::apply(&self.machine, snapshot, leaves.clone(), &self.stamp(Uuid::new_v4()));
@@ -177,7 +180,8 @@ impl MachineStore {
         }
         published?;
         complete(self, &record)?;
-        self.clear_journal()
+        self.forget_journal();
+        Ok(())
     }
 
     /// What every operation needs: the rule's yes, and no other operation half done.
@@ -201,7 +205,7 @@ impl MachineStore {
     }
 
     pub(super) fn stamp(&self, action: Uuid) -> Stamp<'_> {
-        Stamp { action, now: self.clock.now(), held: self }
+        Stamp { action, now: self.clock.now(), held: Box::new(|file| self.held(file)) }
     }
 
     /// An identifier and record for a new leaf: `Snapshots/<disk>_<GUID>.avhdx`.

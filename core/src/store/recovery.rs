@@ -31,6 +31,9 @@ pub(super) fn recover(store: &mut MachineStore) -> Result<Vec<String>> {
 
 fn recover_take(store: &mut MachineStore, record: &TakeRecord) -> Result<Option<String>> {
     if store.machine.generation > record.generation {
+        if !store.machine.snapshots.contains_key(&record.snapshot) {
+            remove_folder(store, &record.folder)?;
+        }
         return Ok(None);
     }
     if record.complete && holds_anything(store, record)? {
@@ -41,7 +44,9 @@ fn recover_take(store: &mut MachineStore, record: &TakeRecord) -> Result<Option<
         let leaves = record.leaves.iter().map(|(disk, leaf)| (disk.clone(), (leaf.image, leaf.record.clone())));
         store.publish(keep_on_new_leaves(&store.machine, leaves.collect()).machine)?;
         remove_folder(store, &record.folder)?;
-        return Ok(Some("Taking a snapshot was cut short after the machine had gone on: nothing is lost, and a merge is due.".into()));
+        return Ok(Some(
+            "Taking a snapshot was cut short after the machine had gone on: nothing is lost, and a merge is due.".into(),
+        ));
     }
     undo_take(store, record)?;
     Ok(Some("Taking a snapshot was cut short; it was undone.".into()))
@@ -95,7 +100,7 @@ pub(super) fn remove_images(store: &MachineStore, files: &[PathBuf]) -> Result<(
     flush(store, folders)
 }
 
-fn remove_folder(store: &MachineStore, folder: &Path) -> Result<()> {
+pub(super) fn remove_folder(store: &MachineStore, folder: &Path) -> Result<()> {
     let path = store.dir.join(folder);
     if store.host.exists(&path) {
         store.host.remove_dir_all(&path).map_err(|error| StoreError::io(&path, "remove it", error))?;
