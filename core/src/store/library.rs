@@ -56,6 +56,8 @@ pub struct Scan {
 const LIBRARY: &str = "library.json";
 const LIBRARY_FORMAT: &str = "snaptree-library";
 const LIBRARY_LOCK: &str = "library.lock";
+/// What the name of a folder that is being removed starts with.
+const REMOVED: &str = ".removed-";
 
 /// All of `library.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -87,7 +89,12 @@ impl Library {
         let folder = host.canonical(folder).map_err(wrong)?;
         let library = Self { host: host.clone(), clock: clock.clone(), folder };
         for name in library.folder_names()? {
-            let _ = library.remove_unfinished(&library.folder.join(name));
+            let dir = library.folder.join(&name);
+            let _ = if name.starts_with(REMOVED) {
+                host.remove_dir_all(&dir).map_err(wrong)
+            } else {
+                library.remove_unfinished(&dir)
+            };
         }
         Ok(library)
     }
@@ -108,7 +115,7 @@ impl Library {
         let forgotten = self.read()?.forgotten;
         for name in self.folder_names()? {
             let dir = self.folder.join(&name);
-            if forgotten.contains(&name) || !self.host.exists(&dir.join(MANIFEST)) {
+            if name.starts_with(REMOVED) || forgotten.contains(&name) || !self.host.exists(&dir.join(MANIFEST)) {
                 continue;
             }
             match MachineStore::look(&self.host, &dir) {
@@ -166,13 +173,10 @@ impl Library {
         if self.host.exists(&dir.join(MANIFEST)) || !self.host.exists(&dir.join(JOURNAL)) {
             return Ok(());
         }
-        let wrong = |error| StoreError::io(dir, "remove what a creation has left", error);
-        let _lock = self.host.lock(&dir.join(LOCK)).map_err(wrong)?;
+        let _lock = self.host.lock(&dir.join(LOCK)).map_err(|error| StoreError::io(dir, "lock it", error))?;
         let journal = MachineStore::read_journal(&self.host, dir)?;
-        if matches!(journal.entry, Journal::Create(_)) && !self.host.exists(&dir.join(MANIFEST)) {
-            self.host.remove_dir_all(dir).and_then(|()| self.host.flush_dir(&self.folder)).map_err(wrong)?;
-        }
-        Ok(())
+        let unfinished = matches!(journal.entry, Journal::Create(_)) && !self.host.exists(&dir.join(MANIFEST));
+        if unfinished { discard(&self.host, &self.folder, dir) } else { Ok(()) }
     }
 
     /// Creates a machine with its base images; it is returned locked.
@@ -222,18 +226,13 @@ impl Library {
     /// Forgets a machine (its folder stays), or removes its folder too. `InUse` while somebody owns it.
     pub fn remove(&self, id: MachineId, delete_files: bool) -> Result<()> {
         let Found { dir, machine } = self.find_id(id)?;
-        let lock = self.host.lock(&dir.join(LOCK)).map_err(|error| StoreError::io(&dir, "lock the machine", error))?;
+        let _lock = self.host.lock(&dir.join(LOCK)).map_err(|error| StoreError::io(&dir, "lock the machine", error))?;
         rules::remove(&machine, &Context::default(), delete_files).map_err(|why| StoreError::rule(&dir, why))?;
         if !delete_files {
             let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
             return self.change(|file| file.forgotten.push(name));
         }
-        // Without its manifest the folder is no machine, and what is left is removed with the next start.
-        let wrong = |error| StoreError::io(&dir, "remove the machine", error);
-        let mut store = MachineStore::with(&self.host, &self.clock, &dir, machine, lock);
-        store.write_journal(Journal::Create(CreateRecord { files: Vec::new() }))?;
-        self.host.remove_file(&dir.join(MANIFEST)).and_then(|()| self.host.flush_dir(&dir)).map_err(wrong)?;
-        self.host.remove_dir_all(&dir).and_then(|()| self.host.flush_dir(&self.folder)).map_err(wrong)
+        discard(&self.host, &self.folder, &dir)
     }
 
     /// Takes a forgotten machine back, by its folder's name.
@@ -284,6 +283,14 @@ impl Library {
         change(&mut file);
         json::publish(&*self.host, &path, &file, "publish the library's list")
     }
+}
+
+/// Removes a machine's folder: at one instant it is no machine any more; what isn't removed then is with the next start.
+fn discard(host: &SharedHost, library: &Path, dir: &Path) -> Result<()> {
+    let away = library.join(format!("{REMOVED}{}", MachineId::new()));
+    let wrong = |error| StoreError::io(dir, "remove the machine's folder", error);
+    host.rename(dir, &away).and_then(|()| host.flush_dir(library)).map_err(wrong)?;
+    host.remove_dir_all(&away).and_then(|()| host.flush_dir(library)).map_err(wrong)
 }
 
 /// A machine's folder that is being filled. Without its manifest it is nothing, and is removed by the next start.
@@ -343,8 +350,7 @@ impl NewFolder {
 
     fn remove(&self) {
         // What can't be removed now is removed by the next start: the journal says that it is nothing.
-        let dir = &self.store.dir;
-        let _ = self.store.host.remove_dir_all(dir).and_then(|()| self.store.host.flush_dir(&self.library));
+        let _ = discard(&self.store.host, &self.library, &self.store.dir);
     }
 }
 

@@ -114,14 +114,14 @@ impl Fixture {
     fn apply(&mut self, to: SnapshotId) {
         let parent = self.machine.snapshots[&to].images[&self.disk];
         let leaves = self.image(Some(parent));
-        let stamp = Stamp { action: Uuid::new_v4(), now: self.now, held: &|_| ByteCount::mib(1) };
+        let stamp = Stamp { action: Uuid::new_v4(), now: self.now, held: Box::new(|_| ByteCount::mib(1)) };
         self.machine = snapshot::apply(&self.machine, to, leaves, &stamp).machine;
         // It has run since.
         self.machine.now.memory = None;
     }
 
     fn delete(&mut self, snapshots: &[SnapshotId]) {
-        let stamp = Stamp { action: Uuid::new_v4(), now: self.now, held: &|_| ByteCount::mib(1) };
+        let stamp = Stamp { action: Uuid::new_v4(), now: self.now, held: Box::new(|_| ByteCount::mib(1)) };
         self.machine = snapshot::delete(&self.machine, snapshots, false, false, &stamp).machine;
     }
 
