@@ -1,1 +1,3 @@
-//! Tests of the whole.
+//! Tests of the whole, and what they share.
+
+pub mod source;
