@@ -182,9 +182,13 @@ impl State {
     fn zero(&mut self, offset: u64, length: u64) {
         for (block, within, length) in self.parts(offset, length) {
             let reaches_end = within + length == self.block_size() || block * self.block_size() + within + length == self.size();
-            // A place that is given up here is not used again: a reader may still look at it.
             if within == 0 && reaches_end && self.info.kind != ImageType::Fixed {
-                self.blocks.insert(block, Block::Zero);
+                // As unkind as may be: the place is empty at once, and the next block gets it.
+                let before = self.blocks.insert(block, Block::Zero);
+                if let Some(Block::Full { place } | Block::Partial { place, .. }) = before {
+                    self.bytes.punch(place, self.block_size());
+                    self.free.push(place);
+                }
             } else if !matches!(self.blocks.get(&block), Some(Block::Zero)) {
                 self.write_part(&vec![0; length as usize], block, within);
             }
