@@ -1,0 +1,170 @@
+//! Samples of other programs' images, and other programs that read ours.
+
+use std::ffi::OsStr;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, bail, ensure};
+use sha2::{Digest, Sha256};
+use snaptree_core::chain::Chain;
+
+/// The repository's root.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new(".")).to_owned()
+}
+
+/// The folder of sample images: named by `SNAPTREE_SAMPLES`, or beside the repository.
+pub fn samples() -> Option<PathBuf> {
+    let folder = std::env::var_os("SNAPTREE_SAMPLES").map_or_else(|| root().join("../shared/samples"), PathBuf::from);
+    folder.is_dir().then_some(folder)
+}
+
+/// A program, if it is installed.
+pub fn tool(name: &str) -> Option<PathBuf> {
+    let folders = std::env::var_os("PATH")?;
+    std::env::split_paths(&folders).map(|folder| folder.join(name)).find(|path| path.is_file())
+}
+
+/// A Python that has the module: the one named by `SNAPTREE_PYTHON`, or the system's.
+pub fn python_with(module: &str) -> Option<PathBuf> {
+    let python = std::env::var_os("SNAPTREE_PYTHON").map(PathBuf::from).or_else(|| tool("python3"))?;
+    let found = Command::new(&python).args(["-c", &format!("import {module}")]).stderr(Stdio::null()).status().ok()?;
+    found.success().then_some(python)
+}
+
+/// Says that a test, or a part of it, is skipped and why; counted in the file named by `SNAPTREE_SKIPS`.
+///
+/// # Panics
+/// With `CI=true`, where nothing may be skipped.
+pub fn skip(reason: &str) {
+    let test = std::thread::current().name().unwrap_or("?").to_owned();
+    let line = format!("SKIPPED: {test}: {reason}");
+    assert!(std::env::var("CI").as_deref() != Ok("true"), "{line}");
+    println!("{line}");
+    if let Some(file) = std::env::var_os("SNAPTREE_SKIPS") {
+        let written = OpenOptions::new().append(true).create(true).open(&file).and_then(|mut file| writeln!(file, "{line}"));
+        assert!(written.is_ok(), "{}: {written:?}", Path::new(&file).display());
+    }
+}
+
+/// Unpacks a sample into a folder, under its own name, and returns its path.
+pub fn unpack(samples: &Path, name: &str, folder: &Path) -> Result<PathBuf> {
+    let packed = samples.join(format!("{name}.gz"));
+    let file_name = Path::new(name).file_name().context("a sample has a name")?;
+    let path = folder.join(file_name);
+    let source = File::open(&packed).with_context(|| packed.display().to_string())?;
+    io::copy(&mut flate2::read::GzDecoder::new(source), &mut File::create(&path)?)?;
+    Ok(path)
+}
+
+/// SHA-256 of a chain's whole content, as hex digits.
+pub fn sha256_of_chain(chain: &Chain) -> Result<String> {
+    let (size, mut offset) = (chain.virtual_size().0, 0);
+    let mut digest = Sha256::new();
+    let mut buf = vec![0; 1 << 20];
+    while offset < size {
+        let part = &mut buf[..(size - offset).min(1 << 20) as usize];
+        chain.read_at(part, offset)?;
+        digest.update(&*part);
+        offset += part.len() as u64;
+    }
+    Ok(hex(&digest.finalize()))
+}
+
+/// SHA-256 of everything that a reader gives, as hex digits.
+pub fn sha256_of(mut reader: impl Read) -> Result<String> {
+    let mut digest = Sha256::new();
+    let mut buf = vec![0; 1 << 20];
+    loop {
+        match reader.read(&mut buf)? {
+            0 => return Ok(hex(&digest.finalize())),
+            length => digest.update(&buf[..length]),
+        }
+    }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Another program that reads images.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Witness {
+    /// 7-Zip.
+    SevenZip,
+    /// qemu-img; only for images without a parent and with sectors of 512 bytes.
+    QemuImg,
+    /// libvhdi, through Python.
+    Libvhdi,
+    /// dissect.hypervisor, in Python.
+    Dissect,
+}
+
+impl Witness {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::SevenZip, Self::QemuImg, Self::Libvhdi, Self::Dissect];
+
+    /// Whether it can be asked; a missing one is skipped with a word.
+    pub fn is_there(self) -> bool {
+        let (there, name) = match self {
+            Self::SevenZip => (tool("7zz").is_some(), "7zz"),
+            Self::QemuImg => (tool("qemu-img").is_some(), "qemu-img"),
+            Self::Libvhdi => (python_with("pyvhdi").is_some(), "pyvhdi (libvhdi for Python)"),
+            Self::Dissect => (python_with("dissect.hypervisor").is_some(), "dissect.hypervisor for Python"),
+        };
+        if !there {
+            skip(&format!("{name} is not installed"));
+        }
+        there
+    }
+
+    /// SHA-256 of the content, as this program reads it. The images are named from the leaf to the base.
+    pub fn sha256(self, images: &[PathBuf]) -> Result<String> {
+        let leaf = images.first().context("an image")?;
+        match self {
+            Self::SevenZip => {
+                let seven = tool("7zz").context("7zz")?;
+                piped(Command::new(seven).args([OsStr::new("x"), OsStr::new("-so"), OsStr::new("-tVHDX"), leaf.as_os_str()]))
+            }
+            Self::QemuImg => {
+                ensure!(images.len() == 1, "qemu-img ignores parents");
+                let raw = leaf.with_extension("raw");
+                let qemu = tool("qemu-img").context("qemu-img")?;
+                run(Command::new(qemu).args(["convert", "-f", "vhdx", "-O", "raw"]).args([leaf, &raw]))?;
+                let hash = sha256_of(File::open(&raw)?);
+                fs::remove_file(&raw)?;
+                hash
+            }
+            Self::Libvhdi => python("pyvhdi", "libvhdi", images),
+            Self::Dissect => python("dissect.hypervisor", "dissect", &images[..1]),
+        }
+    }
+}
+
+fn python(module: &str, reader: &str, images: &[PathBuf]) -> Result<String> {
+    let script = root().join("tests/witness/read.py");
+    let python = python_with(module).with_context(|| module.to_owned())?;
+    Ok(run(Command::new(python).arg(script).arg(reader).args(images))?.trim().to_owned())
+}
+
+/// Runs to the end and returns what it printed.
+fn run(command: &mut Command) -> Result<String> {
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    if !output.status.success() {
+        bail!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(String::from_utf8(output.stdout)?)
+}
+
+/// Hashes what a program writes to its standard output.
+fn piped(command: &mut Command) -> Result<String> {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().with_context(|| format!("{command:?}"))?;
+    let hash = sha256_of(child.stdout.take().context("its output")?)?;
+    let output = child.wait_with_output()?;
+    if !output.status.success() {
+        bail!("{command:?}: {}\n{}", output.status, String::from_utf8_lossy(&output.stderr));
+    }
+    Ok(hash)
+}
