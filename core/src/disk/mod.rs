@@ -162,6 +162,10 @@ pub trait Image: Send + Sync + fmt::Debug {
     fn held_bytes(&self) -> Result<ByteCount>;
     /// Structural check: everything found wrong, in words. Changes nothing.
     fn check(&self) -> Result<Vec<String>>;
+    /// Metadata that this program doesn't know and that travels with the image ([`Image::take_identity_of`]).
+    fn optional_items(&self) -> Result<Vec<MetadataItem>> {
+        Ok(Vec::new())
+    }
 
     // Only for a merge and its switch (merge.md).
 
@@ -183,6 +187,17 @@ pub trait Image: Send + Sync + fmt::Debug {
     /// Takes over the virtual-disk metadata of the image whose part it will play: exact size, VirtualDiskID,
     /// physical sector size, unknown optional items, durably.
     fn take_identity_of(&self, other: &dyn Image) -> Result<()>;
+}
+
+/// A metadata item that this program doesn't know and that isn't required: kept as it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MetadataItem {
+    /// What it is, to whoever knows.
+    pub id: Uuid,
+    /// The format's flags (VHDX: bit 0 IsUser, bit 1 IsVirtualDisk, bit 2 IsRequired).
+    pub flags: u32,
+    /// Its bytes.
+    pub content: Vec<u8>,
 }
 
 /// What a new image shall be.

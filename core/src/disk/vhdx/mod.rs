@@ -1,34 +1,64 @@
 //! VHDX images ([MS-VHDX]).
+//!
+//! ```text
+//! format           what stands in the file
+//! header, region, metadata, parent_locator, bat, sector_bitmap    one part of it each
+//! pages            the file under a replayed log; a small cache of metadata pages, changed ones included
+//! log              replay, and entries for changed pages
+//! pending          the side file: acknowledged changes that are not in the image yet
+//! space            free space inside the file
+//! create, image    new files; an open one, and reading it
+//! write            allocation, commit, flush, freeze     resize, merge, check
+//!
+//! write ─> payload in place ─> patches ─> side file ─> pages (changed)
+//! flush ─> payload durable ─> log entry durable ─> pages in place ─> log empty, side file empty
+//! ```
 
 use std::path::Path;
 use std::sync::Arc;
 
-use super::{CreateOptions, Image, Result};
+use super::{CreateOptions, DiskError, Image, Result};
 use crate::host_file::{Access, SharedHost};
 use crate::units::ByteCount;
 
+mod bat;
+mod check;
+mod create;
+mod format;
+mod header;
+mod image;
+mod log;
+mod merge;
+mod metadata;
+mod pages;
+mod parent_locator;
+mod pending;
+mod region;
+mod resize;
+mod sector_bitmap;
+mod space;
+#[cfg(test)]
+mod tests;
+mod write;
+
 /// Opens a VHDX file. A log that isn't empty is replayed: into the file when it is opened for
-/// writing, in memory otherwise.
-pub fn open(_host: &SharedHost, _path: &Path, _access: Access) -> Result<Arc<dyn Image>> {
-    todo!()
+/// writing, in memory otherwise. The same holds for what a killed process left in the side file.
+pub fn open(host: &SharedHost, path: &Path, access: Access) -> Result<Arc<dyn Image>> {
+    Ok(image::VhdxImage::open(host, path, access)?)
 }
 
 /// Creates a fixed or dynamic VHDX file.
-pub fn create(_host: &SharedHost, _path: &Path, _options: &CreateOptions) -> Result<Arc<dyn Image>> {
-    todo!()
+pub fn create(host: &SharedHost, path: &Path, options: &CreateOptions) -> Result<Arc<dyn Image>> {
+    Ok(create::create(host, path, options)?)
 }
 
 /// Creates a differencing VHDX file.
-pub fn create_child(
-    _host: &SharedHost,
-    _path: &Path,
-    _parent: &dyn Image,
-    _block_size: Option<ByteCount>,
-) -> Result<Arc<dyn Image>> {
-    todo!()
+pub fn create_child(host: &SharedHost, path: &Path, parent: &dyn Image, block_size: Option<ByteCount>) -> Result<Arc<dyn Image>> {
+    Ok(create::create_child(host, path, parent, block_size)?)
 }
 
 /// Whether the file starts as a VHDX file does.
-pub fn probe(_host: &SharedHost, _path: &Path) -> Result<()> {
-    todo!()
+pub fn probe(host: &SharedHost, path: &Path) -> Result<()> {
+    let file = host.open(path, Access::Look).map_err(|e| DiskError::io(path, "open the image", e))?;
+    image::check_signature(&pages::RawFile::new(file)?)
 }

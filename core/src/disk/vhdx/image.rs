@@ -1,0 +1,420 @@
+//! An open image: where its data is, and reading it.
+//!
+//! Three locks, taken in this order:
+//! ```text
+//! writer    one change of metadata at a time: allocation, commit, header
+//! geometry  shared for the length of a read or overwrite; alone when a block loses its place
+//! pages     for the moment of a look at BAT or bitmap
+//! ```
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+
+use uuid::Uuid;
+
+use super::bat::{BatEntry, BlockState, Geometry};
+use super::format::{BITMAP_BLOCK_SIZE, Guid, MIB, PAGE, PAGE_SIZE};
+use super::header::Headers;
+use super::log;
+use super::metadata::{MetadataTable, Parameters};
+use super::pages::{Page, Pages, RawFile};
+use super::pending::{Pending, fits};
+use super::region::{Region, Regions};
+use super::sector_bitmap::runs;
+use super::write::Writer;
+use crate::disk::{
+    DiskError, DiskErrorKind, Extent, Image, ImageFormat, ImageInfo, ImageType, MetadataItem, ParentTarget, Presence, Released,
+    Result,
+};
+use crate::host_file::{Access, SharedHost};
+use crate::units::ByteCount;
+
+/// An open VHDX file.
+#[derive(Debug)]
+pub struct VhdxImage {
+    pub(super) host: SharedHost,
+    pub(super) raw: RawFile,
+    pub(super) writable: AtomicBool,
+    pub(super) info: RwLock<ImageInfo>,
+    pub(super) geometry: RwLock<Arc<Geometry>>,
+    pub(super) pages: Mutex<Pages>,
+    pub(super) writer: Mutex<Writer>,
+    /// This opening won't change the DataWriteGuid any more.
+    pub(super) data_id_settled: AtomicBool,
+}
+
+/// A poisoned lock is one of a thread that panicked: a bug, and its data is still whole where we use it.
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether the file starts as a VHDX file does (2.2.1).
+pub(super) fn check_signature(raw: &RawFile) -> Result<()> {
+    let mut signature = [0; 8];
+    let right = raw.len() >= MIB && raw.read(&mut signature, 0, "read the file identifier").is_ok();
+    if !right || signature != *b"vhdxfile" {
+        return Err(DiskError::invalid(raw.path(), 0, "Signature", "isn't \"vhdxfile\""));
+    }
+    Ok(())
+}
+
+pub(super) fn describe(parameters: &Parameters, data_write_guid: Guid) -> ImageInfo {
+    let kind = match (&parameters.locator, parameters.leave_allocated) {
+        (Some(_), _) => ImageType::Differencing,
+        (None, true) => ImageType::Fixed,
+        (None, false) => ImageType::Dynamic,
+    };
+    ImageInfo {
+        format: ImageFormat::Vhdx,
+        kind,
+        virtual_size: ByteCount(parameters.virtual_size),
+        logical_sector_size: parameters.logical_sector_size,
+        physical_sector_size: parameters.physical_sector_size,
+        block_size: ByteCount(parameters.block_size),
+        disk_id: parameters.disk_id,
+        data_write_id: data_write_guid.into(),
+        parent: parameters.locator.as_ref().and_then(|locator| locator.link().ok()),
+    }
+}
+
+impl VhdxImage {
+    /// Opens a file; see [`super::open`].
+    pub fn open(host: &SharedHost, path: &Path, access: Access) -> Result<Arc<Self>> {
+        let file = host.open(path, access).map_err(|e| DiskError::io(path, "open the image", e))?;
+        let mut raw = RawFile::new(file)?;
+        check_signature(&raw)?;
+        let mut headers = Headers::read(&raw)?;
+        let writable = access == Access::Write;
+        if headers.log_in_use() {
+            let overlay = log::read(&raw, log_region(&headers), headers.current.log_guid)?;
+            if writable {
+                log::replay(&raw, &overlay)?;
+                let mut header = headers.current;
+                header.log_guid = Guid::ZERO;
+                headers.replace(&raw, header)?;
+            } else {
+                raw.set_overlay(overlay);
+            }
+        }
+        let image = Self::assemble(host, raw, headers, writable)?;
+        image.apply_pending()?;
+        Ok(image)
+    }
+
+    /// Reads regions and metadata of a file whose log is empty or laid over it.
+    pub(super) fn assemble(host: &SharedHost, raw: RawFile, headers: Headers, writable: bool) -> Result<Arc<Self>> {
+        let log = log_region(&headers);
+        let regions = Regions::read(&raw, log)?;
+        let mut pages = Pages::default();
+        let table = MetadataTable::read(&raw, &mut pages, regions.metadata)?;
+        let parameters = table.parameters(&raw, &mut pages)?;
+        let sector_size = u64::from(parameters.logical_sector_size);
+        let geometry = Geometry {
+            virtual_size: parameters.virtual_size,
+            block_size: parameters.block_size,
+            sector_size,
+            chunk_ratio: Geometry::chunk_ratio(sector_size, parameters.block_size),
+            has_parent: parameters.locator.is_some(),
+            leave_allocated: parameters.leave_allocated,
+            regions,
+            log,
+        };
+        let bat = geometry.regions.bat;
+        if geometry.entry_count() * 8 > bat.length {
+            let problem = format!("of the BAT region is {}, but {} entries are needed", bat.length, geometry.entry_count());
+            return Err(DiskError::invalid(raw.path(), bat.offset, "Length", problem));
+        }
+        if writable && (log.length < MIB || log.end() > raw.len()) {
+            let text = "it has no room for a log, and can only be read";
+            return Err(DiskError::at(raw.path(), log.offset, DiskErrorKind::Unsupported(text.into())));
+        }
+        let pending = Pending::new(host, raw.path());
+        Ok(Arc::new(Self {
+            host: host.clone(),
+            writable: writable.into(),
+            info: describe(&parameters, headers.current.data_write_guid).into(),
+            geometry: Arc::new(geometry).into(),
+            pages: pages.into(),
+            writer: Writer::new(headers, table, parameters, pending).into(),
+            data_id_settled: false.into(),
+            raw,
+        }))
+    }
+
+    /// Applies what a killed process of this boot had acknowledged: into the file if we may, in memory otherwise.
+    fn apply_pending(&self) -> Result<()> {
+        let mut writer = lock(&self.writer);
+        let changes = writer.pending.read(writer.headers.current.file_write_guid)?;
+        for patches in changes {
+            if !fits(&patches, &self.raw) {
+                return Err(DiskError::invalid(self.raw.path(), 0, "side file", "has changes outside the image's metadata"));
+            }
+            lock(&self.pages).patch(&self.raw, &patches)?;
+            if self.is_writable() && lock(&self.pages).dirty_count() >= writer.dirty_limit() {
+                self.raw.flush()?;
+                self.commit(&mut writer)?;
+            }
+        }
+        if self.is_writable() {
+            // The header of a commit before the kill may not be durable yet.
+            if lock(&self.pages).dirty_count() > 0 {
+                self.raw.flush()?;
+                self.commit(&mut writer)?;
+            }
+            writer.pending.remove()?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn invalid(&self, offset: u64, field: &'static str, problem: impl Into<String>) -> DiskError {
+        DiskError::invalid(self.raw.path(), offset, field, problem)
+    }
+
+    pub(super) fn refused(&self, reason: impl Into<String>) -> DiskError {
+        DiskError::refused(self.raw.path(), reason)
+    }
+
+    pub(super) fn geometry(&self) -> Arc<Geometry> {
+        self.geometry.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A block's BAT entry, checked.
+    pub(super) fn entry(&self, g: &Geometry, block: u64) -> Result<(BatEntry, BlockState)> {
+        let place = g.payload_entry(block);
+        let page = lock(&self.pages).page(&self.raw, place / PAGE * PAGE)?;
+        self.checked_entry(g, block, entry_in(&page, place))
+    }
+
+    pub(super) fn checked_entry(&self, g: &Geometry, block: u64, entry: BatEntry) -> Result<(BatEntry, BlockState)> {
+        let place = g.payload_entry(block);
+        let Some(state) = entry.state() else {
+            return Err(self.invalid(place, "State", format!("of block {block} is {}", entry.0 & 7)));
+        };
+        if state == BlockState::PartiallyPresent && !g.has_parent {
+            return Err(self.invalid(place, "State", format!("of block {block} is PARTIALLY_PRESENT without a parent")));
+        }
+        if entry.is_placed() {
+            let mut problem = g.place_problem(entry, g.shown_length(block), self.raw.len());
+            if problem.is_some() {
+                // Another process may have made the file longer since.
+                let mut last = [0];
+                let end = entry.offset().saturating_add(g.shown_length(block)) - 1;
+                let _ = self.raw.read(&mut last, end, "read a block's end");
+                problem = g.place_problem(entry, g.shown_length(block), self.raw.len());
+            }
+            if let Some(problem) = problem {
+                return Err(self.invalid(place, "FileOffsetMB", format!("of block {block} {problem}")));
+            }
+        }
+        Ok((entry, state))
+    }
+
+    /// Where the bitmap of a block's chunk stands, if there is one.
+    pub(super) fn bitmap_place(&self, g: &Geometry, block: u64) -> Result<Option<u64>> {
+        let place = g.bitmap_entry(block);
+        let page = lock(&self.pages).page(&self.raw, place / PAGE * PAGE)?;
+        let entry = entry_in(&page, place);
+        match entry.0 & 7 {
+            0 => return Ok(None),
+            6 => {}
+            state => return Err(self.invalid(place, "State", format!("of a sector bitmap block is {state}, must be 0 or 6"))),
+        }
+        match g.place_problem(entry, BITMAP_BLOCK_SIZE, self.raw.len()) {
+            Some(problem) => Err(self.invalid(place, "FileOffsetMB", format!("of a sector bitmap block {problem}"))),
+            None => Ok(Some(entry.offset())),
+        }
+    }
+
+    /// Bits of `length` bytes of the disk from `offset` on, all in one chunk: the bytes that hold them, the first
+    /// bit in these, and how many.
+    fn bits(&self, g: &Geometry, block: u64, offset: u64, length: u64) -> Result<(Vec<u8>, usize, usize)> {
+        let bitmap = self.bitmap_place(g, block)?.ok_or_else(|| {
+            self.invalid(
+                g.bitmap_entry(block),
+                "State",
+                format!("of the sector bitmap of block {block} is 0, but the block is PARTIALLY_PRESENT"),
+            )
+        })?;
+        let (first, count) = (g.bit(offset), length / g.sector_size);
+        let mut bytes = vec![0; ((first + count).div_ceil(8) - first / 8) as usize];
+        lock(&self.pages).read(&self.raw, &mut bytes, bitmap + first / 8)?;
+        Ok((bytes, (first % 8) as usize, count as usize))
+    }
+
+    /// Runs of sectors of a partial block: (stands in the file, offset on the disk, length).
+    pub(super) fn partial_runs(&self, g: &Geometry, block: u64, offset: u64, length: u64) -> Result<Vec<(bool, u64, u64)>> {
+        let (bytes, first, count) = self.bits(g, block, offset, length)?;
+        let mut at = offset;
+        let runs = runs(&bytes, first, count).into_iter().map(|(set, sectors)| {
+            let run = (set, at, sectors as u64 * g.sector_size);
+            at += run.2;
+            run
+        });
+        Ok(runs.collect())
+    }
+
+    /// [`Image::extents`] for a range that may end past the disk.
+    pub(super) fn locate(&self, g: &Geometry, offset: u64, length: u64) -> Result<Vec<Extent>> {
+        let mut found: Vec<Extent> = Vec::new();
+        let mut add = |offset, length, presence| push(&mut found, Extent { offset, length, presence });
+        let end = offset.saturating_add(length);
+        let shown_end = end.min(g.virtual_size);
+        let mut bat: Option<(u64, Arc<Page>)> = None;
+        let mut at = offset;
+        while at < shown_end {
+            let block = at / g.block_size;
+            let piece = ((block + 1) * g.block_size).min(shown_end) - at;
+            let place = g.payload_entry(block);
+            let page = match &bat {
+                Some((offset, page)) if *offset == place / PAGE * PAGE => page,
+                _ => &bat.insert((place / PAGE * PAGE, lock(&self.pages).page(&self.raw, place / PAGE * PAGE)?)).1,
+            };
+            let (entry, state) = self.checked_entry(g, block, entry_in(page, place))?;
+            let in_file = |at: u64| Presence::Data { host_offset: entry.offset() + at % g.block_size };
+            match state {
+                BlockState::NotPresent => add(at, piece, Presence::Absent),
+                BlockState::Zero => add(at, piece, Presence::Zero),
+                BlockState::FullyPresent => add(at, piece, in_file(at)),
+                BlockState::PartiallyPresent => {
+                    for (present, at, length) in self.partial_runs(g, block, at, piece)? {
+                        add(at, length, if present { in_file(at) } else { Presence::Absent });
+                    }
+                }
+            }
+            at += piece;
+        }
+        if at < end {
+            add(at, end - at, Presence::Zero);
+        }
+        Ok(found)
+    }
+
+    /// Refuses what isn't whole sectors inside the disk.
+    pub(super) fn check_range(&self, g: &Geometry, offset: u64, length: u64) -> Result<()> {
+        if !offset.is_multiple_of(g.sector_size) || !length.is_multiple_of(g.sector_size) {
+            return Err(self.refused(format!("{length} bytes at {offset} aren't whole sectors of {} bytes", g.sector_size)));
+        }
+        if offset.checked_add(length).is_none_or(|end| end > g.virtual_size) {
+            return Err(self.refused(format!("{length} bytes at {offset} end after the disk's {} bytes", g.virtual_size)));
+        }
+        Ok(())
+    }
+}
+
+pub(super) fn log_region(headers: &Headers) -> Region {
+    Region { offset: headers.current.log_offset.get(), length: headers.current.log_length.get().into() }
+}
+
+pub(super) fn entry_in(page: &Page, place: u64) -> BatEntry {
+    let at = place as usize % PAGE_SIZE;
+    BatEntry(u64::from_le_bytes(page[at..at + 8].try_into().expect("8 bytes")))
+}
+
+/// Adds an extent, joined with the one before where they are one.
+fn push(extents: &mut Vec<Extent>, extent: Extent) {
+    if let Some(last) = extents.last_mut() {
+        let joined = match (last.presence, extent.presence) {
+            (Presence::Data { host_offset: a }, Presence::Data { host_offset: b }) => a + last.length == b,
+            (a, b) => a == b,
+        };
+        if joined {
+            last.length += extent.length;
+            return;
+        }
+    }
+    extents.push(extent);
+}
+
+impl Image for VhdxImage {
+    fn path(&self) -> PathBuf {
+        self.raw.path().to_owned()
+    }
+    fn info(&self) -> ImageInfo {
+        self.info.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+    fn is_writable(&self) -> bool {
+        self.writable.load(Ordering::Acquire)
+    }
+    fn extents(&self, offset: u64, length: u64) -> Result<Vec<Extent>> {
+        let g = self.geometry.read().unwrap_or_else(PoisonError::into_inner);
+        if !offset.is_multiple_of(g.sector_size) || !length.is_multiple_of(g.sector_size) || offset.checked_add(length).is_none()
+        {
+            return Err(self.refused(format!("{length} bytes at {offset} aren't whole sectors of {} bytes", g.sector_size)));
+        }
+        self.locate(&g, offset, length)
+    }
+    fn read_host(&self, buf: &mut [u8], host_offset: u64) -> Result<()> {
+        self.raw.read(buf, host_offset, "read data")
+    }
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
+        let g = self.geometry.read().unwrap_or_else(PoisonError::into_inner);
+        self.check_range(&g, offset, buf.len() as u64)?;
+        for extent in self.locate(&g, offset, buf.len() as u64)? {
+            let from = (extent.offset - offset) as usize;
+            let part = &mut buf[from..from + extent.length as usize];
+            match extent.presence {
+                Presence::Data { host_offset } => self.raw.read(part, host_offset, "read data")?,
+                Presence::Zero | Presence::Absent => part.fill(0),
+            }
+        }
+        Ok(())
+    }
+    fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
+        self.write(buf, offset)
+    }
+    fn write_zeroes(&self, offset: u64, length: u64) -> Result<()> {
+        self.zero(offset, length)
+    }
+    fn flush(&self) -> Result<()> {
+        self.flush_all()
+    }
+    fn grow(&self, virtual_size: ByteCount) -> Result<()> {
+        self.grow_to(virtual_size.0)
+    }
+    fn freeze(&self) -> Result<()> {
+        self.close_for_writing()
+    }
+    fn pin_data_write_id(&self) -> Result<Uuid> {
+        self.pin_data_id()
+    }
+    fn held_bytes(&self) -> Result<ByteCount> {
+        let held = self.raw.host().held_bytes().map_err(|e| DiskError::io(self.raw.path(), "ask for the space it takes", e))?;
+        Ok(held + ByteCount(lock(&self.writer).pending.held_bytes()))
+    }
+    fn check(&self) -> Result<Vec<String>> {
+        self.check_structure()
+    }
+    fn optional_items(&self) -> Result<Vec<MetadataItem>> {
+        let writer = lock(&self.writer);
+        writer.table.unknown(&self.raw, &mut lock(&self.pages))
+    }
+    fn release(&self, stretches: &[(u64, u64)]) -> Result<Released> {
+        self.release_stretches(stretches)
+    }
+    fn punch(&self, released: Released) -> Result<ByteCount> {
+        self.punch_released(&released)
+    }
+    fn set_data_write_id(&self, id: Uuid) -> Result<()> {
+        self.replace_data_id(id)
+    }
+    fn set_linkage(&self, linkage: Uuid, linkage2: Option<Uuid>) -> Result<()> {
+        self.replace_linkage(linkage, linkage2)
+    }
+    fn set_parent(&self, parent: &ParentTarget) -> Result<()> {
+        self.replace_parent(parent)
+    }
+    fn become_base(&self) -> Result<()> {
+        self.drop_parent()
+    }
+    fn take_identity_of(&self, other: &dyn Image) -> Result<()> {
+        self.take_identity(other)
+    }
+}
+
+impl Drop for VhdxImage {
+    fn drop(&mut self) {
+        // What can't be written now is in the side file.
+        let _ = self.close_quietly();
+    }
+}

@@ -1,0 +1,281 @@
+//! The file's bytes as the rest of the room sees them: under what a replayed log says ([`Overlay`]), and for
+//! metadata through a small cache of 4 KiB pages that also keeps changed pages until they are logged.
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::format::{MIB, PAGE, PAGE_SIZE};
+use crate::disk::{DiskError, DiskErrorKind, Result};
+use crate::host_file::HostFile;
+
+/// 4 KiB of the file.
+pub type Page = [u8; PAGE_SIZE];
+
+/// Unchanged pages that are kept: 256 KiB for each open image.
+const CLEAN_PAGES_MAX: usize = 64;
+/// Zeros are written in pieces of this size.
+const ZERO_PIECE: usize = 1 << 20;
+
+/// What a log says that wasn't replayed into the file: first the zeros, then the pages.
+#[derive(Debug, Default)]
+pub struct Overlay {
+    /// Ranges (first byte, first byte after) that are zero.
+    pub zeros: Vec<(u64, u64)>,
+    /// Pages by their offset.
+    pub pages: BTreeMap<u64, Box<Page>>,
+    /// The file's length afterwards, in bytes, if it grows.
+    pub length: u64,
+}
+
+impl Overlay {
+    /// Adds a page; it hides what was said before.
+    pub fn put_page(&mut self, offset: u64, page: Box<Page>) {
+        self.pages.insert(offset, page);
+    }
+
+    /// Adds a zero range of whole pages; it hides what was said before.
+    pub fn put_zeros(&mut self, offset: u64, end: u64) {
+        let hidden: Vec<u64> = self.pages.range(offset..end).map(|(&at, _)| at).collect();
+        for at in hidden {
+            self.pages.remove(&at);
+        }
+        self.zeros.push((offset, end));
+    }
+
+    fn apply(&self, buf: &mut [u8], offset: u64) {
+        let end = offset + buf.len() as u64;
+        for &(from, to) in &self.zeros {
+            let (from, to) = (from.max(offset), to.min(end));
+            if from < to {
+                buf[(from - offset) as usize..(to - offset) as usize].fill(0);
+            }
+        }
+        for (&at, page) in self.pages.range(offset.saturating_sub(PAGE - 1)..end) {
+            let (from, to) = (at.max(offset), (at + PAGE).min(end));
+            buf[(from - offset) as usize..(to - offset) as usize]
+                .copy_from_slice(&page[(from - at) as usize..(to - at) as usize]);
+        }
+    }
+}
+
+/// The file, with errors that say where.
+#[derive(Debug)]
+pub struct RawFile {
+    file: Arc<dyn HostFile>,
+    overlay: Overlay,
+    length: AtomicU64,
+}
+
+impl RawFile {
+    /// An open file.
+    pub fn new(file: Arc<dyn HostFile>) -> Result<Self> {
+        let length = file.len().map_err(|e| DiskError::io(file.path(), "ask for the length", e))?;
+        Ok(Self { file, overlay: Overlay::default(), length: length.into() })
+    }
+
+    /// Lays a log's changes over the file; it is only read from then on.
+    pub fn set_overlay(&mut self, overlay: Overlay) {
+        self.length = self.len().max(overlay.length).into();
+        self.overlay = overlay;
+    }
+
+    /// The host's file.
+    pub fn host(&self) -> &Arc<dyn HostFile> {
+        &self.file
+    }
+
+    /// The file's path.
+    pub fn path(&self) -> &Path {
+        self.file.path()
+    }
+
+    /// The file's length in bytes, as far as we know.
+    pub fn len(&self) -> u64 {
+        self.length.load(Ordering::Acquire)
+    }
+
+    fn error(&self, offset: u64, operation: &'static str, source: io::Error) -> DiskError {
+        DiskError::at(self.path(), offset, DiskErrorKind::Io { operation, source })
+    }
+
+    /// Fills `buf`; a file that ends before is an error.
+    pub fn read(&self, buf: &mut [u8], offset: u64, operation: &'static str) -> Result<()> {
+        let end = offset.saturating_add(buf.len() as u64);
+        if end > self.len() {
+            // Another process may have made it longer since.
+            let length = self.file.len().map_err(|e| self.error(offset, operation, e))?;
+            self.length.fetch_max(length, Ordering::AcqRel);
+            if end > self.len() {
+                return Err(self.error(offset, operation, io::ErrorKind::UnexpectedEof.into()));
+            }
+        }
+        if self.overlay.length == 0 && self.overlay.pages.is_empty() && self.overlay.zeros.is_empty() {
+            return self.file.read_exact_at(buf, offset).map_err(|e| self.error(offset, operation, e));
+        }
+        let real = self.file.len().map_err(|e| self.error(offset, operation, e))?;
+        let inside = real.saturating_sub(offset).min(buf.len() as u64) as usize;
+        self.file.read_exact_at(&mut buf[..inside], offset).map_err(|e| self.error(offset, operation, e))?;
+        buf[inside..].fill(0);
+        self.overlay.apply(buf, offset);
+        Ok(())
+    }
+
+    /// Writes all of `buf`.
+    pub fn write(&self, buf: &[u8], offset: u64, operation: &'static str) -> Result<()> {
+        self.file.write_all_at(buf, offset).map_err(|e| self.error(offset, operation, e))?;
+        self.length.fetch_max(offset + buf.len() as u64, Ordering::AcqRel);
+        Ok(())
+    }
+
+    /// Everything written before is durable afterwards.
+    pub fn flush(&self) -> Result<()> {
+        self.file.flush().map_err(|e| DiskError::io(self.path(), "flush", e))
+    }
+
+    /// Makes the file at least this long; the new space reads as zeros.
+    pub fn extend(&self, length: u64) -> Result<()> {
+        if length > self.len() {
+            self.file.set_len(length).map_err(|e| self.error(length, "extend the file", e))?;
+            self.length.store(length, Ordering::Release);
+        }
+        Ok(())
+    }
+
+    /// Makes a range zero, by a hole where the file system can.
+    pub fn punch_or_zero(&self, offset: u64, length: u64) -> Result<()> {
+        if self.file.punch_hole(offset, length).map_err(|e| self.error(offset, "punch a hole", e))? {
+            return Ok(());
+        }
+        self.zero(offset, length)
+    }
+
+    /// Writes zeros.
+    pub fn zero(&self, offset: u64, length: u64) -> Result<()> {
+        let zeros = vec![0; (length as usize).min(ZERO_PIECE)];
+        let mut done = 0;
+        while done < length {
+            let piece = (length - done).min(zeros.len() as u64);
+            self.write(&zeros[..piece as usize], offset + done, "write zeros")?;
+            done += piece;
+        }
+        Ok(())
+    }
+}
+
+/// Pages of metadata: changed ones until they are logged, and some unchanged ones.
+#[derive(Debug, Default)]
+pub struct Pages {
+    dirty: BTreeMap<u64, Arc<Page>>,
+    clean: HashMap<u64, (Arc<Page>, u64)>,
+    tick: u64,
+}
+
+impl Pages {
+    /// The page at an offset of the file (a multiple of 4 KiB).
+    pub fn page(&mut self, raw: &RawFile, offset: u64) -> Result<Arc<Page>> {
+        self.tick += 1;
+        if let Some(page) = self.dirty.get(&offset) {
+            return Ok(page.clone());
+        }
+        if let Some((page, used)) = self.clean.get_mut(&offset) {
+            *used = self.tick;
+            return Ok(page.clone());
+        }
+        let page = read_page(raw, offset)?;
+        self.keep(offset, page.clone());
+        Ok(page)
+    }
+
+    /// The same without keeping it, for walks over everything.
+    pub fn peek(&self, raw: &RawFile, offset: u64) -> Result<Arc<Page>> {
+        match self.dirty.get(&offset).or_else(|| self.clean.get(&offset).map(|(page, _)| page)) {
+            Some(page) => Ok(page.clone()),
+            None => read_page(raw, offset),
+        }
+    }
+
+    fn keep(&mut self, offset: u64, page: Arc<Page>) {
+        if self.clean.len() >= CLEAN_PAGES_MAX
+            && let Some(oldest) = self.clean.iter().min_by_key(|(_, (_, used))| *used).map(|(&at, _)| at)
+        {
+            self.clean.remove(&oldest);
+        }
+        self.clean.insert(offset, (page, self.tick));
+    }
+
+    /// Reads metadata bytes.
+    pub fn read(&mut self, raw: &RawFile, buf: &mut [u8], offset: u64) -> Result<()> {
+        let mut done = 0;
+        while done < buf.len() {
+            let at = offset + done as u64;
+            let inside = (at % PAGE) as usize;
+            let piece = (PAGE_SIZE - inside).min(buf.len() - done);
+            let page = self.page(raw, at - inside as u64)?;
+            buf[done..done + piece].copy_from_slice(&page[inside..inside + piece]);
+            done += piece;
+        }
+        Ok(())
+    }
+
+    /// Changes metadata bytes in memory. Nothing is changed if it fails.
+    pub fn patch(&mut self, raw: &RawFile, patches: &[(u64, Vec<u8>)]) -> Result<()> {
+        for (offset, bytes) in patches {
+            for at in pages_of(*offset, bytes.len() as u64) {
+                if !self.dirty.contains_key(&at) {
+                    let page = self.peek(raw, at)?;
+                    self.clean.insert(at, (page, self.tick));
+                }
+            }
+        }
+        for (offset, bytes) in patches {
+            for at in pages_of(*offset, bytes.len() as u64) {
+                if let Some((page, _)) = self.clean.remove(&at) {
+                    self.dirty.entry(at).or_insert(page);
+                }
+                let page = Arc::make_mut(self.dirty.get_mut(&at).expect("read above"));
+                let (from, to) = (at.max(*offset), (at + PAGE).min(offset + bytes.len() as u64));
+                page[(from - at) as usize..(to - at) as usize]
+                    .copy_from_slice(&bytes[(from - offset) as usize..(to - offset) as usize]);
+            }
+        }
+        Ok(())
+    }
+
+    /// Changed pages, by their offset.
+    pub fn dirty(&self) -> Vec<(u64, Arc<Page>)> {
+        self.dirty.iter().map(|(&at, page)| (at, page.clone())).collect()
+    }
+
+    /// How many pages are changed.
+    pub fn dirty_count(&self) -> usize {
+        self.dirty.len()
+    }
+
+    /// The changed pages stand in the file now.
+    pub fn written(&mut self) {
+        for (offset, page) in std::mem::take(&mut self.dirty) {
+            self.keep(offset, page);
+        }
+    }
+
+    /// Forgets what was read from a range of the file that was made zero.
+    pub fn forget(&mut self, offset: u64, length: u64) {
+        self.clean.retain(|&at, _| at + PAGE <= offset || at >= offset + length);
+    }
+}
+
+fn pages_of(offset: u64, length: u64) -> impl Iterator<Item = u64> {
+    (offset / PAGE * PAGE..offset + length).step_by(PAGE_SIZE)
+}
+
+fn read_page(raw: &RawFile, offset: u64) -> Result<Arc<Page>> {
+    let mut page = [0; PAGE_SIZE];
+    raw.read(&mut page, offset, "read metadata")?;
+    Ok(Arc::new(page))
+}
+
+/// The largest offset that we follow: well above the largest disk and its metadata.
+pub const FILE_SIZE_MAX: u64 = (65 << 40) + 512 * MIB;

@@ -1,0 +1,474 @@
+//! Changing an image: what goes in place, what allocates, and how changed metadata becomes durable.
+
+use std::collections::BTreeMap;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering;
+
+use uuid::Uuid;
+
+use super::bat::{BatEntry, BlockState, Geometry};
+use super::format::{BITMAP_BLOCK_SIZE, Guid, HEADER_SECTION_SIZE, PAGE, PAGE_SIZE};
+use super::header::Headers;
+use super::image::{VhdxImage, describe, entry_in, lock};
+use super::log;
+use super::merge::Part;
+use super::metadata::{MetadataTable, Parameters, Patches};
+use super::pending::Pending;
+use super::sector_bitmap::fill;
+use super::space::{Place, Space};
+use crate::disk::{DiskError, Image, Presence, Result};
+use crate::host_file::Access;
+
+/// Zeros of this length or more are punched where blocks may lose their place.
+const PUNCH_MIN: u64 = 64 << 10;
+
+/// What only one thread at a time may do something with.
+#[derive(Debug)]
+pub struct Writer {
+    pub(super) headers: Headers,
+    pub(super) table: MetadataTable,
+    pub(super) parameters: Parameters,
+    pub(super) pending: Pending,
+    /// Known from the first allocation on.
+    pub(super) space: Option<Space>,
+    /// Blocks that are zero now, and the places they had; nothing to be done before the next commit.
+    zeroed: Vec<(u64, u64)>,
+    /// Places that are free from the next commit on.
+    pub(super) freed: Vec<(u64, u64)>,
+    /// What was released and not punched yet, by its offset in the file.
+    pub(super) released: BTreeMap<u64, Part>,
+    /// The FileWriteGuid was renewed by this opening.
+    begun: bool,
+    /// Which half of the log the next commit uses.
+    second_half: bool,
+    /// A commit failed: nobody knows what is durable, so nothing more is changed.
+    failed: bool,
+}
+
+impl Writer {
+    pub(super) fn new(headers: Headers, table: MetadataTable, parameters: Parameters, pending: Pending) -> Self {
+        Self {
+            headers,
+            table,
+            parameters,
+            pending,
+            space: None,
+            zeroed: Vec::new(),
+            freed: Vec::new(),
+            released: BTreeMap::new(),
+            begun: false,
+            second_half: false,
+            failed: false,
+        }
+    }
+
+    /// With so many changed pages a commit is due: half of what an entry holds, as one step may change several.
+    pub(super) fn dirty_limit(&self) -> usize {
+        (log::entry_capacity(self.headers.current.log_length.get().into()) / 2).max(1)
+    }
+}
+
+/// What a block is to hold.
+#[derive(Debug, Clone, Copy)]
+enum Content<'a> {
+    Bytes(&'a [u8]),
+    Zeros,
+}
+
+impl VhdxImage {
+    /// To be called before any change: renews the FileWriteGuid, and for a change of what the disk shows the
+    /// DataWriteGuid, once for each opening.
+    pub(super) fn begin(&self, w: &mut Writer, shows: bool) -> Result<()> {
+        if !self.is_writable() {
+            return Err(self.refused("it is open for reading only"));
+        }
+        if w.failed {
+            return Err(self.refused("a flush failed before: open it again to see what is there"));
+        }
+        let renew = shows && !self.data_id_settled.load(Ordering::Acquire);
+        if renew {
+            return self.put_data_id(w, Guid::random());
+        }
+        if !w.begun {
+            let id = w.headers.current.data_write_guid;
+            return self.put_header(w, id);
+        }
+        Ok(())
+    }
+
+    fn put_header(&self, w: &mut Writer, data_write_guid: Guid) -> Result<()> {
+        let mut header = w.headers.current;
+        if !w.begun {
+            header.file_write_guid = Guid::random();
+        }
+        header.data_write_guid = data_write_guid;
+        w.failed = true;
+        w.headers.replace(&self.raw, header)?;
+        (w.failed, w.begun) = (false, true);
+        Ok(())
+    }
+
+    fn put_data_id(&self, w: &mut Writer, id: Guid) -> Result<()> {
+        self.put_header(w, id)?;
+        self.info.write().unwrap_or_else(PoisonError::into_inner).data_write_id = id.into();
+        self.data_id_settled.store(true, Ordering::Release);
+        Ok(())
+    }
+
+    pub(super) fn pin_data_id(&self) -> Result<Uuid> {
+        let mut w = lock(&self.writer);
+        self.begin(&mut w, true)?;
+        Ok(w.headers.current.data_write_guid.into())
+    }
+
+    pub(super) fn replace_data_id(&self, id: Uuid) -> Result<()> {
+        let mut w = lock(&self.writer);
+        self.begin(&mut w, false)?;
+        self.put_data_id(&mut w, id.into())
+    }
+
+    pub(super) fn write(&self, buf: &[u8], offset: u64) -> Result<()> {
+        self.check_range(&self.geometry(), offset, buf.len() as u64)?;
+        self.each_block(offset, buf.len() as u64, |g, block, start, length| {
+            let from = (block * g.block_size + start - offset) as usize;
+            let part = &buf[from..from + length as usize];
+            if self.overwrite(part, block * g.block_size + start)? {
+                return Ok(());
+            }
+            self.store(block, start, length, Content::Bytes(part))
+        })
+    }
+
+    pub(super) fn zero(&self, offset: u64, length: u64) -> Result<()> {
+        self.check_range(&self.geometry(), offset, length)?;
+        self.each_block(offset, length, |_, block, start, length| self.store(block, start, length, Content::Zeros))
+    }
+
+    /// Zeros for a part of a block that the disk may not show yet.
+    pub(super) fn zero_part(&self, w: &mut Writer, g: &Geometry, block: u64, start: u64, length: u64) -> Result<()> {
+        self.store_locked(w, g, block, start, length, Content::Zeros)
+    }
+
+    fn each_block(&self, offset: u64, length: u64, mut step: impl FnMut(&Geometry, u64, u64, u64) -> Result<()>) -> Result<()> {
+        let g = self.geometry();
+        let (mut at, end) = (offset, offset + length);
+        while at < end {
+            let (block, start) = (at / g.block_size, at % g.block_size);
+            let piece = (g.block_size - start).min(end - at);
+            step(&g, block, start, piece)?;
+            at += piece;
+        }
+        Ok(())
+    }
+
+    /// Writes over sectors that all stand in the file; `false` where they don't. One write, no change of metadata.
+    fn overwrite(&self, part: &[u8], offset: u64) -> Result<bool> {
+        // Held to the end: the place stays, and so does the right to write.
+        let g = self.geometry.read().unwrap_or_else(PoisonError::into_inner);
+        if !self.data_id_settled.load(Ordering::Acquire) || !self.is_writable() {
+            return Ok(false);
+        }
+        match self.locate(&g, offset, part.len() as u64)?[..] {
+            [extent] => match extent.presence {
+                Presence::Data { host_offset } => self.raw.write(part, host_offset, "write data").map(|()| true),
+                Presence::Zero | Presence::Absent => Ok(false),
+            },
+            _ => Ok(false),
+        }
+    }
+
+    fn store(&self, block: u64, start: u64, length: u64, content: Content<'_>) -> Result<()> {
+        let mut w = lock(&self.writer);
+        self.begin(&mut w, true)?;
+        let g = self.geometry();
+        self.store_locked(&mut w, &g, block, start, length, content)?;
+        self.commit_if_due(&mut w)
+    }
+
+    fn store_locked(
+        &self,
+        w: &mut Writer,
+        g: &Geometry,
+        block: u64,
+        start: u64,
+        length: u64,
+        content: Content<'_>,
+    ) -> Result<()> {
+        let (entry, state) = self.entry(g, block)?;
+        let whole = start == 0 && length >= g.shown_length(block);
+        let zeros = matches!(content, Content::Zeros);
+        match state {
+            BlockState::Zero if zeros => return Ok(()),
+            BlockState::NotPresent if zeros && !whole && !g.has_parent => return Ok(()),
+            _ if zeros && whole && !g.leave_allocated => {
+                if entry.is_placed() && w.space.is_none() {
+                    self.find_space(w, g)?;
+                }
+                self.apply(w, vec![entry_patch(g.payload_entry(block), BatEntry::ZERO)], entry.is_placed())?;
+                if entry.is_placed() {
+                    w.zeroed.push((block, entry.offset()));
+                }
+                return Ok(());
+            }
+            BlockState::FullyPresent | BlockState::PartiallyPresent => {
+                self.put_content(g, entry.offset() + start, length, content)?;
+                if state == BlockState::PartiallyPresent {
+                    let patch = if whole {
+                        entry_patch(g.payload_entry(block), BatEntry::full(entry.offset()))
+                    } else {
+                        self.bits_patch(g, block, start, length, true)?
+                    };
+                    self.apply(w, vec![patch], false)?;
+                }
+                return Ok(());
+            }
+            BlockState::NotPresent | BlockState::Zero => {}
+        }
+        let place = self.place_block(w, g, block)?;
+        if let Content::Bytes(_) = content {
+            self.put_content(g, place + start, length, content)?;
+        }
+        if whole || state == BlockState::Zero || !g.has_parent {
+            return self.apply(w, vec![entry_patch(g.payload_entry(block), BatEntry::full(place))], false);
+        }
+        let patches = self.partial_patches(w, g, block, place, &[(start, length)])?;
+        self.apply(w, patches, false)
+    }
+
+    fn put_content(&self, g: &Geometry, host_offset: u64, length: u64, content: Content<'_>) -> Result<()> {
+        match content {
+            Content::Bytes(bytes) => self.raw.write(bytes, host_offset, "write data"),
+            Content::Zeros if length >= PUNCH_MIN && !g.leave_allocated => self.raw.punch_or_zero(host_offset, length),
+            Content::Zeros => self.raw.zero(host_offset, length),
+        }
+    }
+
+    /// Patches that make a block PARTIALLY_PRESENT at `place`, with exactly these parts (start in the block, length)
+    /// present: its bits are set from nothing.
+    pub(super) fn partial_patches(
+        &self,
+        w: &mut Writer,
+        g: &Geometry,
+        block: u64,
+        place: u64,
+        parts: &[(u64, u64)],
+    ) -> Result<Patches> {
+        let mut patches = vec![entry_patch(g.payload_entry(block), BatEntry::partial(place))];
+        let bitmap = match self.bitmap_place(g, block)? {
+            Some(bitmap) => bitmap,
+            None => {
+                let bitmap = self.allocate(w, g, BITMAP_BLOCK_SIZE)?;
+                patches.push(entry_patch(g.bitmap_entry(block), BatEntry::full(bitmap)));
+                bitmap
+            }
+        };
+        // A block's bits are whole bytes: there are 256 at least.
+        let mut bytes = vec![0; (g.block_size / g.sector_size / 8) as usize];
+        for (start, length) in parts {
+            fill(&mut bytes, (start / g.sector_size) as usize, (length / g.sector_size) as usize, true);
+        }
+        patches.push((bitmap + g.bit(block * g.block_size) / 8, bytes));
+        Ok(patches)
+    }
+
+    /// A patch that sets or clears the bits of a part of a partial block.
+    pub(super) fn bits_patch(&self, g: &Geometry, block: u64, start: u64, length: u64, set: bool) -> Result<(u64, Vec<u8>)> {
+        let bitmap = self.bitmap_place(g, block)?;
+        let bitmap = bitmap.ok_or_else(|| self.invalid(g.bitmap_entry(block), "State", "of a needed sector bitmap is 0"))?;
+        let (first, count) = (g.bit(block * g.block_size + start), length / g.sector_size);
+        let mut bytes = vec![0; ((first + count).div_ceil(8) - first / 8) as usize];
+        lock(&self.pages).read(&self.raw, &mut bytes, bitmap + first / 8)?;
+        fill(&mut bytes, (first % 8) as usize, count as usize, set);
+        Ok((bitmap + first / 8, bytes))
+    }
+
+    /// A zeroed place for a block.
+    pub(super) fn place_block(&self, w: &mut Writer, g: &Geometry, block: u64) -> Result<u64> {
+        match w.space.as_mut().and_then(|space| space.take_kept(block)) {
+            Some(place) => self.prepare(place, g.block_size),
+            None => self.allocate(w, g, g.block_size),
+        }
+    }
+
+    /// A zeroed place of so many bytes.
+    pub(super) fn allocate(&self, w: &mut Writer, g: &Geometry, length: u64) -> Result<u64> {
+        if w.space.is_none() {
+            self.find_space(w, g)?;
+        }
+        let place = w.space.as_mut().expect("found above").allocate(length);
+        self.prepare(place, length)
+    }
+
+    fn prepare(&self, place: Place, length: u64) -> Result<u64> {
+        self.raw.extend(place.offset + length)?;
+        if !place.is_fresh {
+            self.raw.punch_or_zero(place.offset, length)?;
+            lock(&self.pages).forget(place.offset, length);
+        }
+        Ok(place.offset)
+    }
+
+    /// Walks over the BAT for what is free.
+    fn find_space(&self, w: &mut Writer, g: &Geometry) -> Result<()> {
+        // A place that only a pending change gives up is not free.
+        if lock(&self.pages).dirty_count() > 0 {
+            self.commit(w)?;
+        }
+        let mut taken = vec![(0, HEADER_SECTION_SIZE), (g.log.offset, g.log.length)];
+        taken.extend(g.regions.all().map(|region| (region.offset, region.length)));
+        taken.extend(w.released.iter().filter(|(_, part)| part.whole).map(|(&offset, part)| (offset, part.length)));
+        self.each_entry(g, |block, entry| {
+            if let Some(block) = block {
+                self.checked_entry(g, block, entry)?;
+            }
+            if entry.is_placed() {
+                let length = if block.is_some() { g.block_size } else { BITMAP_BLOCK_SIZE };
+                taken.push((entry.offset(), length));
+            }
+            Ok(())
+        })?;
+        let space = Space::new(taken, self.raw.len());
+        w.space = Some(space.map_err(|offset| self.invalid(offset, "FileOffsetMB", "overlaps another block or region"))?);
+        Ok(())
+    }
+
+    /// Walks over all BAT entries, unchecked; the block is `None` for bitmap entries.
+    pub(super) fn each_entry(&self, g: &Geometry, mut visit: impl FnMut(Option<u64>, BatEntry) -> Result<()>) -> Result<()> {
+        let (first, count) = (g.regions.bat.offset, g.entry_count());
+        for index in (0..count).step_by(PAGE_SIZE / 8) {
+            let page = lock(&self.pages).peek(&self.raw, first + index * 8)?;
+            for index in index..(index + PAGE / 8).min(count) {
+                let entry = entry_in(&page, first + index * 8);
+                let (chunk, inside) = (index / (g.chunk_ratio + 1), index % (g.chunk_ratio + 1));
+                let block = chunk * g.chunk_ratio + inside;
+                if inside == g.chunk_ratio {
+                    visit(None, entry)?;
+                } else if block < g.block_count() {
+                    visit(Some(block), entry)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes changes of metadata: acknowledged when it returns. `alone` when a block loses its place.
+    pub(super) fn apply(&self, w: &mut Writer, patches: Patches, alone: bool) -> Result<()> {
+        w.pending.append(w.headers.current.file_write_guid, &patches)?;
+        let _alone = alone.then(|| self.geometry.write().unwrap_or_else(PoisonError::into_inner));
+        let changed = lock(&self.pages).patch(&self.raw, &patches);
+        // The side file says what memory doesn't.
+        w.failed |= changed.is_err();
+        changed
+    }
+
+    pub(super) fn commit_if_due(&self, w: &mut Writer) -> Result<()> {
+        if lock(&self.pages).dirty_count() >= w.dirty_limit() { self.commit(w) } else { Ok(()) }
+    }
+
+    /// Makes everything acknowledged durable, metadata through the log; see [`log`].
+    pub(super) fn commit(&self, w: &mut Writer) -> Result<()> {
+        if w.failed {
+            return Err(self.refused("a flush failed before: open it again to see what is there"));
+        }
+        w.failed = true;
+        self.commit_pages(w)?;
+        w.pending.clear()?;
+        w.failed = false;
+        if let Some(space) = &mut w.space {
+            for (offset, length) in w.freed.drain(..) {
+                space.free(offset, length);
+            }
+            for &(block, offset) in &w.zeroed {
+                space.keep(block, offset);
+            }
+        }
+        w.freed.clear();
+        let block_size = w.parameters.block_size;
+        for (_, offset) in w.zeroed.drain(..) {
+            // Space that doesn't come back now is zeroed when it is used again.
+            let _ = self.raw.host().punch_hole(offset, block_size);
+        }
+        Ok(())
+    }
+
+    fn commit_pages(&self, w: &mut Writer) -> Result<()> {
+        let pages = lock(&self.pages).dirty();
+        if pages.is_empty() {
+            return self.raw.flush();
+        }
+        let mut header = w.headers.current;
+        let (log_offset, log_length) = (header.log_offset.get(), u64::from(header.log_length.get()));
+        if pages.len() > log::entry_capacity(log_length) {
+            return Err(self.refused(format!("{} changed pages don't fit into its log of {log_length} bytes", pages.len())));
+        }
+        let tail = if w.second_half { log_length / 2 } else { 0 };
+        w.second_half = !w.second_half;
+        header.log_guid = Guid::random();
+        let entry = log::encode(header.log_guid, tail as u32, self.raw.len(), &pages);
+        self.raw.write(&entry, log_offset + tail, "write the log")?;
+        self.raw.flush()?;
+        w.headers.write(&self.raw, header)?;
+        self.raw.flush()?;
+        for (offset, page) in &pages {
+            self.raw.write(&page[..], *offset, "write metadata")?;
+        }
+        self.raw.flush()?;
+        header.log_guid = Guid::ZERO;
+        w.headers.write(&self.raw, header)?;
+        lock(&self.pages).written();
+        Ok(())
+    }
+
+    pub(super) fn flush_all(&self) -> Result<()> {
+        if !self.is_writable() {
+            return Ok(());
+        }
+        let mut w = lock(&self.writer);
+        if w.failed || lock(&self.pages).dirty_count() > 0 {
+            return self.commit(&mut w);
+        }
+        drop(w);
+        self.raw.flush()
+    }
+
+    /// Everything durable, log and side file empty.
+    fn close(&self, w: &mut Writer) -> Result<()> {
+        self.commit(w)?;
+        if w.begun {
+            let header = w.headers.current;
+            w.headers.replace(&self.raw, header)?;
+        }
+        w.pending.remove()
+    }
+
+    pub(super) fn close_for_writing(&self) -> Result<()> {
+        let mut w = lock(&self.writer);
+        if !self.is_writable() {
+            return Ok(());
+        }
+        // Overwrites that are under way end before.
+        self.writable.store(false, Ordering::Release);
+        drop(self.geometry.write().unwrap_or_else(PoisonError::into_inner));
+        let closed = self.close(&mut w);
+        if closed.is_err() {
+            self.writable.store(true, Ordering::Release);
+            return closed;
+        }
+        self.raw.host().relock(Access::Read).map_err(|e| DiskError::io(self.raw.path(), "share the lock", e))
+    }
+
+    pub(super) fn close_quietly(&self) -> Result<()> {
+        let mut w = lock(&self.writer);
+        if self.is_writable() && w.begun && !w.failed { self.close(&mut w) } else { Ok(()) }
+    }
+
+    /// Says the same in `info` as the parameters do.
+    pub(super) fn refresh_info(&self, w: &Writer) {
+        let info = describe(&w.parameters, w.headers.current.data_write_guid);
+        *self.info.write().unwrap_or_else(PoisonError::into_inner) = info;
+    }
+}
+
+pub(super) fn entry_patch(place: u64, entry: BatEntry) -> (u64, Vec<u8>) {
+    (place, entry.0.to_le_bytes().to_vec())
+}
