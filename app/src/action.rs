@@ -1,0 +1,338 @@
+//! What can be done: ONE table. Toolbar, menus, keys and palette show it, in this order.
+
+use std::path::PathBuf;
+
+use crate::model::Node;
+use egui::{Key, KeyboardShortcut, Modifiers};
+use snaptree_core::engine::{Command, JobAction, Power};
+use snaptree_core::snapshot::{Machine, MachineId, SnapshotId, rules};
+
+use crate::dialogs::Dialog;
+use crate::model::{MachineEntry, Model};
+use crate::text;
+use crate::view::View;
+
+/// Something that a click, a key or the palette asks for.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// A row of the table.
+    Verb(Verb),
+    /// Show a machine.
+    ShowMachine(MachineId),
+    /// Choose a row of the tree.
+    Select(Node),
+    /// Choose a row of another machine's tree.
+    SelectIn(MachineId, Node),
+    /// Choose a second row, to compare.
+    CompareWith(Node),
+    /// Tick a row, or no longer.
+    Tick(SnapshotId),
+    /// Tick none.
+    Untick,
+    /// Show the rows of a collapsed run of ghosts, or no longer.
+    Expand(SnapshotId),
+    /// Open a dialog.
+    Open(Box<Dialog>),
+    /// Close the dialog.
+    Close,
+    /// Ask the engine.
+    Send(Command),
+    /// Pause, resume or cancel a machine's job.
+    Job(MachineId, JobAction),
+    /// Look at a folder or the folder of a file, in place.
+    OpenPath(PathBuf),
+    /// Let the person choose a folder (or a file) in the system's dialog.
+    Pick(crate::dialogs::PickFor),
+}
+
+/// Where a verb is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// Above the tree.
+    Toolbar,
+    /// On a row's right click.
+    Row,
+    /// On a machine's right click, and in the toolbar's menu.
+    Machine,
+    /// Only in the palette and by key.
+    Palette,
+}
+
+macro_rules! verbs {
+    ($($name:ident: $label:expr, $tooltip:expr, $key:expr, [$($place:ident),*];)*) => {
+        /// What can be done.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum Verb { $($name),* }
+
+        /// All of them, in the order in which they are shown.
+        pub const TABLE: &[Entry] = &[$(Entry {
+            verb: Verb::$name,
+            label: $label,
+            tooltip: $tooltip,
+            shortcut: $key,
+            places: &[$(Place::$place),*],
+        }),*];
+    };
+}
+
+/// A row of the table.
+#[derive(Debug)]
+pub struct Entry {
+    pub verb: Verb,
+    pub label: &'static str,
+    pub tooltip: &'static str,
+    pub shortcut: Option<KeyboardShortcut>,
+    pub places: &'static [Place],
+}
+
+const fn ctrl(key: Key) -> Option<KeyboardShortcut> {
+    Some(KeyboardShortcut::new(Modifiers::COMMAND, key))
+}
+
+const fn shift(key: Key) -> Option<KeyboardShortcut> {
+    Some(KeyboardShortcut::new(Modifiers::SHIFT, key))
+}
+
+const fn plain(key: Key) -> Option<KeyboardShortcut> {
+    Some(KeyboardShortcut::new(Modifiers::NONE, key))
+}
+
+verbs! {
+    Take: "Take snapshot", "Keep disks, memory and configuration as they are now (a checkpoint, in Hyper-V's words)", ctrl(Key::T), [Toolbar, Row];
+    Apply: "Apply…", "Continue from the selected snapshot", ctrl(Key::Enter), [Toolbar, Row];
+    Delete: "Delete…", "Delete the selected or ticked snapshots; says before what that frees, and what it costs", plain(Key::Delete), [Toolbar, Row];
+    DeleteSubtree: "Delete with all that hangs from it…", "Delete the selected snapshot and everything that hangs from it", shift(Key::Delete), [Row];
+    Undelete: "Undelete", "Take the deletion back, as long as its merge hasn't started", None, [Row];
+    Merge: "Merge due…", "Move what deleted snapshots still hold to where it belongs, and give their space back", ctrl(Key::M), [Toolbar, Row];
+    Start: "Start", "Start the machine", None, [Toolbar, Machine];
+    Pause: "Pause", "Let the machine stand still for a while", None, [Toolbar, Machine];
+    Resume: "Resume", "Let the machine go on", None, [Toolbar, Machine];
+    Stop: "Stop", "Stop the machine; its disks are flushed", None, [Toolbar, Machine];
+    BadUpdate: "Bad update", "Scramble memory and disk of this built-in machine visibly, to see Apply put them back", None, [Toolbar, Machine];
+    Rename: "Rename…", "Give the selected snapshot another label", plain(Key::F2), [Row];
+    Note: "Note…", "Write a note on the selected snapshot", None, [Row];
+    Protect: "Protect from deletion", "Refuse to delete the selected snapshot, or allow it again", None, [Row];
+    Undo: "Undo", "Take back the last deletion or apply of this machine", ctrl(Key::Z), [Row, Machine];
+    EmptyTrash: "Empty the trash…", "Remove what went to this machine's trash, and give its space back now", None, [Machine];
+    Verify: "Verify", "Read every byte of this machine's disks back and compare it", None, [Machine];
+    Adopt: "Adopt…", "Bring this machine into the library, so that it can be changed", None, [Toolbar, Machine];
+    Remove: "Remove machine…", "Forget this machine, or delete its files too", None, [Machine];
+    CloseFolder: "Close this folder", "Look at this folder no longer; nothing in it is changed", None, [Machine];
+    CreateMachine: "Create a machine…", "A new machine with its disks", ctrl(Key::N), [Palette];
+    OpenFolder: "Open a folder…", "Look at disk images in place; nothing is changed", ctrl(Key::O), [Palette];
+    Import: "Import images…", "Bring VHDX files into the library as a machine", ctrl(Key::I), [Palette];
+    Demo: "Look at the demo", "A library that shows the whole idea, made by really taking, applying and deleting", None, [Palette];
+    Palette: "Search or run a command", "Find a machine, a snapshot or a command", ctrl(Key::P), [Palette];
+    Find: "Find a snapshot", "Find a snapshot in any machine", ctrl(Key::F), [Palette];
+    Rescan: "Look again", "Read the library and the opened folders again", plain(Key::F5), [Palette];
+    Larger: "Larger", "Show everything larger", ctrl(Key::Plus), [Palette];
+    Smaller: "Smaller", "Show everything smaller", ctrl(Key::Minus), [Palette];
+    NormalSize: "Normal size", "Show everything at its normal size", ctrl(Key::Num0), [Palette];
+    Theme: "Change the theme", "Light, dark, or as the system has it", None, [Palette];
+    ResetView: "Reset the window", "Forget sizes of panels, scale and theme", None, [Palette];
+}
+
+impl Verb {
+    /// Its row of the table.
+    pub fn entry(self) -> &'static Entry {
+        // The table is made in the order of the verbs.
+        &TABLE[self as usize]
+    }
+
+    /// The label, with what it says about the machine at hand.
+    pub fn label(self, model: &Model, view: &View) -> String {
+        let plain = || self.entry().label.to_owned();
+        let Some(machine) = model.machine(view.machine) else { return plain() };
+        match self {
+            Self::Delete if view.ticked_in(&machine.state.machine).len() > 1 => {
+                format!("Delete {}…", view.ticked_in(&machine.state.machine).len())
+            }
+            Self::Merge => {
+                match text::estimate(machine.figures.due_total.time).filter(|_| machine.figures.due_total.merges > 0) {
+                    Some(time) => format!("Merge due · {time}"),
+                    None => plain(),
+                }
+            }
+            Self::Protect => match selected(model, view).and_then(|id| machine.state.machine.snapshots.get(&id)) {
+                Some(s) if s.protected => "Protect no longer".into(),
+                _ => plain(),
+            },
+            Self::Undo => match last_undoable(&machine.state.machine) {
+                Some(Undoable::Delete(_)) => "Undo the deletion".into(),
+                Some(Undoable::Apply) => "Undo the apply".into(),
+                None => plain(),
+            },
+            _ => plain(),
+        }
+    }
+
+    /// Whether it is shown for the machine at hand at all (an action of another kind of machine isn't).
+    pub fn applies(self, model: &Model, view: &View) -> bool {
+        let machine = model.machine(view.machine);
+        let read_only = machine.is_some_and(MachineEntry::read_only);
+        let power = machine.map(|m| &m.state.power);
+        match self {
+            Self::Start => !read_only && !matches!(power, Some(Power::Running | Power::Paused)),
+            Self::Stop | Self::BadUpdate => !read_only && machine.is_some(),
+            Self::Pause => !read_only && !matches!(power, Some(Power::Paused)),
+            Self::Resume => matches!(power, Some(Power::Paused)),
+            Self::Adopt | Self::CloseFolder => read_only,
+            Self::Remove => !read_only,
+            Self::Undelete => selected(model, view).zip(machine).is_some_and(|(id, m)| m.state.machine.ghosts.contains_key(&id)),
+            _ => true,
+        }
+    }
+
+    /// Whether it can be done now, or why not and what would make it possible.
+    pub fn enabled(self, model: &Model, view: &View) -> Result<(), String> {
+        match self {
+            Self::CreateMachine
+            | Self::OpenFolder
+            | Self::Import
+            | Self::Demo
+            | Self::Palette
+            | Self::Find
+            | Self::Rescan
+            | Self::Larger
+            | Self::Smaller
+            | Self::NormalSize
+            | Self::Theme
+            | Self::ResetView => Ok(()),
+            _ => {
+                let machine = model.machine(view.machine).ok_or("No machine is selected.")?;
+                self.enabled_on(machine, model, view)
+            }
+        }
+    }
+
+    fn enabled_on(self, machine: &MachineEntry, model: &Model, view: &View) -> Result<(), String> {
+        let m = &machine.state.machine;
+        let job = model.jobs.of(m.id);
+        let context = rules::Context {
+            power: if machine.is_up() { rules::PowerState::Running } else { rules::PowerState::Off },
+            job_under_way: job.is_some(),
+            read_only: machine.read_only(),
+        };
+        let no = |reason: &str| Err(reason.to_owned());
+        let chosen = || selected(model, view).ok_or("Select a snapshot. Now itself is never applied or deleted.");
+        let said = |verdict: rules::Verdict| verdict.map_err(|why| why.to_string());
+        if context.read_only && !matches!(self, Self::Adopt | Self::CloseFolder) {
+            return no("This folder is only looked at. Adopt the machine to change it.");
+        }
+        match self {
+            Self::Take => said(rules::take(m, &context, None)),
+            Self::Apply => said(rules::apply(m, &context, chosen()?)),
+            Self::Delete => {
+                let ticked = view.ticked_in(m);
+                let which = if ticked.is_empty() { vec![chosen()?] } else { ticked };
+                said(rules::delete(m, &context, &which, false))
+            }
+            Self::DeleteSubtree => said(rules::delete(m, &context, &[chosen()?], true)),
+            Self::Undelete => said(rules::undelete(m, &context, chosen()?)),
+            Self::Merge => said(rules::merge(m, &context, None)),
+            Self::Rename => said(rules::rename(m, &context, chosen()?, None)),
+            Self::Note | Self::Protect => said(rules::edit(m, &context, chosen()?)),
+            Self::EmptyTrash => said(rules::empty_trash(m, &context)),
+            Self::Remove => said(rules::remove(m, &context, false)),
+            Self::Undo => match last_undoable(m) {
+                Some(Undoable::Apply) => said(rules::undo_apply(m, &context)),
+                Some(Undoable::Delete(id)) => said(rules::undelete(m, &context, id)),
+                None => no("There is nothing to undo."),
+            },
+            Self::Adopt | Self::CloseFolder if !context.read_only => no("This machine is in the library already."),
+            Self::Start | Self::Verify if job.is_some() => no("A job is under way on this machine. Wait for it, or cancel it."),
+            Self::Start => match machine.state.power {
+                Power::Off | Power::Saved | Power::Failed(_) => Ok(()),
+                _ => no("It runs already."),
+            },
+            Self::Stop if machine.state.power == Power::Paused => Ok(()),
+            Self::Stop | Self::BadUpdate | Self::Pause => match machine.state.power {
+                Power::Running => Ok(()),
+                Power::Starting => no("It is still starting."),
+                Power::Paused => no("It stands still. Resume it first."),
+                _ => no("It doesn't run. Start it first."),
+            },
+            Self::Resume if machine.state.power != Power::Paused => no("It isn't paused."),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// The selected snapshot (or ghost) of the machine that is shown.
+pub fn selected(model: &Model, view: &View) -> Option<SnapshotId> {
+    let machine = model.machine(view.machine)?;
+    match view.selected_in(machine)? {
+        Node::Snapshot(id) => Some(id),
+        Node::Now => None,
+    }
+}
+
+/// What Ctrl+Z would take back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Undoable {
+    /// A deletion, named by one of its ghosts.
+    Delete(SnapshotId),
+    /// The last apply.
+    Apply,
+}
+
+/// The last thing that can be taken back.
+pub fn last_undoable(machine: &Machine) -> Option<Undoable> {
+    let deleted = machine.ghosts.iter().filter(|(_, g)| !g.sealed).max_by_key(|(id, g)| (g.deleted, **id));
+    match (deleted, &machine.applied) {
+        (Some((_, ghost)), Some(applied)) if applied.applied > ghost.deleted => Some(Undoable::Apply),
+        (Some((id, _)), _) => Some(Undoable::Delete(*id)),
+        (None, Some(_)) => Some(Undoable::Apply),
+        (None, None) => None,
+    }
+}
+
+/// The key as it is written, such as "Ctrl+T".
+pub fn key_text(ctx: &egui::Context, entry: &Entry) -> String {
+    entry.shortcut.map(|s| ctx.format_shortcut(&s)).unwrap_or_default()
+}
+
+/// The verbs whose keys were pressed. Keys without Ctrl wait while text is being typed.
+pub fn pressed(ctx: &egui::Context) -> Vec<Verb> {
+    let typing = ctx.text_edit_focused();
+    let mut found = Vec::new();
+    ctx.input_mut(|input| {
+        // Longer combinations first: Shift+Del also holds Del.
+        for shifted in [true, false] {
+            for entry in TABLE {
+                let Some(shortcut) = entry.shortcut.filter(|s| s.modifiers.shift == shifted) else { continue };
+                let waits = typing && (!shortcut.modifiers.command || entry.verb == Verb::Undo);
+                if !waits && input.consume_shortcut(&shortcut) {
+                    found.push(entry.verb);
+                }
+            }
+        }
+        // Ctrl and the = key, where + needs Shift.
+        if input.consume_key(Modifiers::COMMAND, Key::Equals) {
+            found.push(Verb::Larger);
+        }
+    });
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_table_is_in_the_order_of_the_verbs() {
+        for (i, entry) in TABLE.iter().enumerate() {
+            assert_eq!(entry.verb as usize, i);
+            assert!(!entry.tooltip.is_empty() && !entry.label.is_empty());
+        }
+    }
+
+    #[test]
+    fn no_key_means_two_things() {
+        for (i, a) in TABLE.iter().enumerate() {
+            for b in &TABLE[i + 1..] {
+                assert!(a.shortcut.is_none() || a.shortcut != b.shortcut, "{:?} and {:?}", a.verb, b.verb);
+            }
+        }
+    }
+}

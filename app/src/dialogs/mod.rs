@@ -1,0 +1,248 @@
+//! Dialogs state facts, not "are you sure". The destructive button is never the default;
+//! Esc closes, Enter does the safe thing.
+
+mod apply;
+mod create;
+mod delete;
+mod edit;
+mod import;
+mod merge;
+mod take;
+
+pub use apply::Apply;
+pub use create::Create;
+pub use delete::Delete;
+pub use edit::{Note, Rename};
+pub use import::Import;
+pub use merge::{Merge, Plain, Remove};
+pub use take::Take;
+
+use egui::{Context, Id, Key, Modal, Modifiers, RichText, Ui};
+use snaptree_core::engine::{Command, RequestId};
+
+use crate::action::Action;
+use crate::model::Model;
+use crate::theme;
+use crate::view::View;
+use crate::widgets::{self, Kind};
+
+/// What a path is chosen for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PickFor {
+    /// To be looked at.
+    OpenFolder,
+    /// To be imported.
+    Import,
+}
+
+/// The dialog that is open.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Dialog {
+    Take(Take),
+    Apply(Apply),
+    Delete(Delete),
+    Merge(Merge),
+    Create(Create),
+    Import(Import),
+    Rename(Rename),
+    Note(Note),
+    Remove(Remove),
+    EmptyTrash(Plain),
+    /// The path as it is typed.
+    OpenFolder(String),
+}
+
+impl Dialog {
+    /// What the engine is asked to plan when the dialog opens.
+    pub fn command_to_plan(&self, model: &Model) -> Option<Command> {
+        match self {
+            Self::Take(d) => Some(d.command()),
+            Self::Apply(d) => Some(d.command()),
+            Self::Delete(d) => Some(d.command()),
+            Self::Merge(d) => Some(d.command()),
+            Self::EmptyTrash(d) => Some(Command::EmptyTrash { machine: d.machine, all: true }),
+            Self::Remove(d) => Some(d.command()),
+            Self::Create(_) | Self::Import(_) | Self::Rename(_) | Self::Note(_) | Self::OpenFolder(_) => {
+                let _ = model;
+                None
+            }
+        }
+    }
+
+    fn plan_place(&mut self) -> Option<&mut Option<RequestId>> {
+        match self {
+            Self::Take(d) => Some(&mut d.plan),
+            Self::Apply(d) => Some(&mut d.plan),
+            Self::Delete(d) => Some(&mut d.plan),
+            Self::Merge(d) => Some(&mut d.plan),
+            Self::EmptyTrash(d) => Some(&mut d.plan),
+            Self::Remove(d) => Some(&mut d.plan),
+            _ => None,
+        }
+    }
+
+    /// The plan was asked for under this name.
+    pub fn set_plan(&mut self, id: RequestId) {
+        if let Some(place) = self.plan_place() {
+            *place = Some(id);
+        }
+    }
+
+    /// The name of the plan that it waits for.
+    pub fn plan(mut self) -> Option<RequestId> {
+        self.plan_place().copied().flatten()
+    }
+
+    fn title(&self, model: &Model) -> String {
+        let machine = |id| model.machine(Some(id)).map(|m| m.name().to_owned()).unwrap_or_default();
+        match self {
+            Self::Take(d) => format!("Take a snapshot of {}", machine(d.machine)),
+            Self::Apply(d) => d.title(model),
+            Self::Delete(d) => d.title(model),
+            Self::Merge(d) => format!("Merge what is due on {}", machine(d.machine)),
+            Self::Create(_) => "Create a machine".into(),
+            Self::Import(d) => d.title(),
+            Self::Rename(_) => "Rename a snapshot".into(),
+            Self::Note(_) => "Note".into(),
+            Self::Remove(d) => format!("Remove {}", machine(d.machine)),
+            Self::EmptyTrash(d) => format!("Empty the trash of {}", machine(d.machine)),
+            Self::OpenFolder(_) => "Open a folder".into(),
+        }
+    }
+
+    /// Shows its content; says what was asked for.
+    fn content(&mut self, ui: &mut Ui, model: &Model, foot: &mut Foot) {
+        match self {
+            Self::Take(d) => d.show(ui, model, foot),
+            Self::Apply(d) => d.show(ui, model, foot),
+            Self::Delete(d) => d.show(ui, model, foot),
+            Self::Merge(d) => d.show(ui, model, foot),
+            Self::Create(d) => d.show(ui, model, foot),
+            Self::Import(d) => d.show(ui, model, foot),
+            Self::Rename(d) => d.show(ui, model, foot),
+            Self::Note(d) => d.show(ui, foot),
+            Self::Remove(d) => d.show(ui, model, foot),
+            Self::EmptyTrash(d) => d.show_trash(ui, model, foot),
+            Self::OpenFolder(path) => import::open_folder(ui, path, foot),
+        }
+    }
+}
+
+/// The buttons at the foot of a dialog, and what they lead to.
+pub struct Foot {
+    /// The label of the button that does it.
+    pub label: String,
+    /// Whether it destroys something: then Enter closes instead.
+    pub danger: bool,
+    /// Why it can't be done, if it can't.
+    pub refused: Option<String>,
+    /// What it does.
+    pub action: Option<Action>,
+    /// Something else that was clicked.
+    pub other: Option<Action>,
+}
+
+/// Takes a plan's refusal over into the foot.
+fn refuse(foot: &mut Foot, model: &Model, plan: Option<RequestId>) {
+    if let Some(Err(why)) = plan.and_then(|id| model.jobs.plan(id)) {
+        foot.refused = Some(why.clone());
+    }
+}
+
+/// Sentences, each a fact.
+fn facts(ui: &mut Ui, facts: impl IntoIterator<Item = String>) {
+    let p = theme::palette(ui);
+    for fact in facts {
+        ui.horizontal_top(|ui| {
+            ui.spacing_mut().item_spacing.x = 8.0;
+            let (rect, _) = ui.allocate_exact_size(egui::vec2(5.0, 18.0), egui::Sense::hover());
+            ui.painter().circle_filled(rect.center(), 2.0, p.weak);
+            ui.add(egui::Label::new(RichText::new(fact).line_height(Some(18.0))).wrap());
+        });
+    }
+}
+
+/// A field with its label above it.
+fn field(ui: &mut Ui, label: &str, text: &mut String, hint: &str) -> egui::Response {
+    let p = theme::palette(ui);
+    let said = ui.label(RichText::new(label).color(p.weak));
+    let edit = egui::TextEdit::singleline(text).hint_text(hint).desired_width(f32::INFINITY).margin(egui::vec2(8.0, 6.0));
+    let response = ui.add(edit).labelled_by(said.id);
+    ui.add_space(4.0);
+    response
+}
+
+/// Gives a field the keyboard when its dialog opens.
+fn focus_first(ui: &Ui, response: &egui::Response) {
+    let id = Id::unique("dialog-focused");
+    let focused = ui.data(|d| d.get_temp::<bool>(id)).unwrap_or(false);
+    if !focused {
+        response.request_focus();
+        ui.data_mut(|d| d.insert_temp(id, true));
+    }
+}
+
+/// Shows the dialog, if one is open.
+pub fn show(ctx: &Context, model: &Model, view: &mut View, actions: &mut Vec<Action>) {
+    let Some(mut dialog) = view.dialog.take() else {
+        ctx.data_mut(|d| d.insert_temp(Id::unique("dialog-focused"), false));
+        return;
+    };
+    // Keys for the dialog are taken before its fields see them, but not from a note of several lines.
+    let many_lines = matches!(dialog, Dialog::Note(_));
+    let enter = !many_lines && ctx.input_mut(|i| i.consume_key(Modifiers::NONE, Key::Enter));
+    let mut foot = Foot { label: String::new(), danger: false, refused: None, action: None, other: None };
+    let mut clicked = None;
+    let modal = Modal::new(Id::unique("dialog")).show(ctx, |ui| {
+        ui.set_width(460.0);
+        ui.spacing_mut().item_spacing.y = 6.0;
+        let title = dialog.title(model);
+        let heading = ui.label(RichText::new(&title).font(theme::heading()));
+        heading.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Heading, true, &title));
+        ui.add_space(6.0);
+        dialog.content(ui, model, &mut foot);
+        ui.add_space(10.0);
+        clicked = buttons(ui, &foot);
+    });
+    let by_enter = enter && clicked.is_none();
+    let confirmed = clicked == Some(true) || (by_enter && !foot.danger && foot.refused.is_none());
+    let closed = clicked == Some(false) || (by_enter && foot.danger) || modal.should_close();
+    view.dialog = Some(dialog);
+    if let Some(other) = foot.other {
+        actions.push(other);
+    }
+    if confirmed {
+        if let Some(action) = foot.action {
+            actions.push(action);
+            actions.push(Action::Close);
+        }
+    } else if closed {
+        actions.push(Action::Close);
+    }
+}
+
+/// The buttons: which was clicked, the one that does it (true) or Cancel.
+fn buttons(ui: &mut Ui, foot: &Foot) -> Option<bool> {
+    let p = theme::palette(ui);
+    let mut clicked = None;
+    if let Some(why) = &foot.refused {
+        let said = ui.label(RichText::new(why).color(p.bad));
+        said.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Status, true, why));
+        ui.add_space(4.0);
+    }
+    ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+        let kind = if foot.danger { Kind::Danger } else { Kind::Primary };
+        let response = widgets::button(ui, kind, foot.label.as_str(), foot.refused.is_none() && foot.action.is_some());
+        let response = match &foot.refused {
+            Some(why) => response.on_disabled_hover_text(why),
+            None => response,
+        };
+        if response.clicked() {
+            clicked = Some(true);
+        }
+        if ui.button("Cancel").clicked() {
+            clicked = Some(false);
+        }
+    });
+    clicked
+}

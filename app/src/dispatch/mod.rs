@@ -1,0 +1,178 @@
+//! An [`Action`] changes the view or becomes a request. Nothing here waits.
+
+mod picker;
+mod verbs;
+
+pub use picker::Picker;
+pub use verbs::step;
+
+use std::path::{Path, PathBuf};
+
+use snaptree_core::engine::{Command, EngineHandle, Event, Mode, Refusal, Request, RequestId};
+
+use crate::action::Action;
+use crate::dialogs::{Dialog, PickFor};
+use crate::model::Model;
+use crate::view::View;
+
+/// The engine, as the window needs it: requests in, events out, neither ever waiting.
+pub trait Engine {
+    /// Sends a request; the answer comes as an event.
+    fn send(&self, request: Request) -> Result<(), Refusal>;
+    /// The next event, if there is one.
+    fn next_event(&self) -> Option<Event>;
+    /// What is called, from another thread, when there are new events.
+    fn set_waker(&self, waker: Box<dyn Fn() + Send + Sync>);
+}
+
+impl Engine for EngineHandle {
+    fn send(&self, request: Request) -> Result<(), Refusal> {
+        Self::send(self, request)
+    }
+    fn next_event(&self) -> Option<Event> {
+        self.events().try_recv().ok()
+    }
+    fn set_waker(&self, waker: Box<dyn Fn() + Send + Sync>) {
+        Self::set_waker(self, waker);
+    }
+}
+
+/// The engine, the names of requests, and the system's dialogs.
+pub struct Dispatch {
+    engine: Box<dyn Engine>,
+    next: u64,
+    picker: Picker,
+}
+
+impl Dispatch {
+    /// Works on this engine.
+    pub fn new(engine: Box<dyn Engine>) -> Self {
+        Self { engine, next: 1, picker: Picker::default() }
+    }
+
+    /// Calls for a frame whenever there is something new.
+    pub fn wake(&self, ctx: &egui::Context) {
+        let ctx = ctx.clone();
+        self.engine.set_waker(Box::new(move || ctx.request_repaint()));
+    }
+
+    /// Takes in what the engine has said, and what was chosen in the system's dialogs.
+    pub fn receive(&mut self, model: &mut Model, view: &mut View) {
+        while let Some(event) = self.engine.next_event() {
+            model.apply(event);
+        }
+        if let Some((why, path)) = self.picker.poll() {
+            self.picked(why, path, model, view);
+        }
+        if let Some(created) = model.jobs.created.take() {
+            view.machine = Some(created);
+        }
+        for notice in model.jobs.take_notices() {
+            view.toasts.add(notice);
+        }
+    }
+
+    fn picked(&mut self, why: PickFor, path: PathBuf, model: &mut Model, view: &mut View) {
+        match (why, &mut view.dialog) {
+            (PickFor::OpenFolder, _) => self.run(Action::OpenPath(path), model, view, None),
+            (PickFor::Import, Some(Dialog::Import(import))) => import.chosen(&path),
+            (PickFor::Import, _) => {}
+        }
+    }
+
+    fn name(&mut self) -> RequestId {
+        self.next += 1;
+        RequestId(self.next - 1)
+    }
+
+    /// Asks the engine to do something to what is shown now.
+    fn ask(&mut self, command: Command, mode: Mode, id: RequestId, model: &mut Model) {
+        let expected_generation = command
+            .machine()
+            .and_then(|m| model.machine(Some(m)))
+            .map(|m| m.state.machine.generation)
+            .filter(|_| is_about_the_tree(&command));
+        model.jobs.sent(id, command.clone(), mode == Mode::WhatIf);
+        if let Err(refusal) = self.engine.send(Request { id, command, mode, expected_generation }) {
+            model.jobs.tell(refusal.reason, true);
+        }
+    }
+
+    /// Carries an action out. `ctx` is there but in tests of what needs no window.
+    pub fn run(&mut self, action: Action, model: &mut Model, view: &mut View, ctx: Option<&egui::Context>) {
+        match action {
+            Action::Verb(verb) => self.verb(verb, model, view, ctx),
+            Action::ShowMachine(id) => {
+                view.machine = Some(id);
+                view.compared = None;
+                view.reveal = true;
+            }
+            Action::Select(node) => {
+                if let Some(machine) = view.machine {
+                    view.select(machine, node);
+                }
+            }
+            Action::SelectIn(machine, node) => {
+                view.machine = Some(machine);
+                view.select(machine, node);
+                view.reveal = true;
+            }
+            Action::CompareWith(node) => view.compared = Some(node),
+            Action::Tick(id) => {
+                if !view.ticked.remove(&id) {
+                    view.ticked.insert(id);
+                }
+            }
+            Action::Untick => view.ticked.clear(),
+            Action::Expand(first) => {
+                if !view.expanded.remove(&first) {
+                    view.expanded.insert(first);
+                }
+            }
+            Action::Open(dialog) => self.open(*dialog, model, view),
+            Action::Close => self.close(model, view),
+            Action::Send(command) => {
+                let id = self.name();
+                self.ask(command, Mode::Do, id, model);
+            }
+            Action::Job(machine, action) => {
+                let id = self.name();
+                self.ask(Command::Job { machine, action }, Mode::Do, id, model);
+            }
+            Action::OpenPath(path) => {
+                let folder =
+                    if path.extension().is_some() { path.parent().map_or(path.clone(), Path::to_path_buf) } else { path };
+                let id = self.name();
+                self.ask(Command::OpenFolder(folder), Mode::Do, id, model);
+            }
+            Action::Pick(why) => self.picker.ask(why, ctx),
+        }
+    }
+
+    /// Opens a dialog, and asks the engine what it would do, where it says so.
+    fn open(&mut self, mut dialog: Dialog, model: &mut Model, view: &mut View) {
+        self.close(model, view);
+        view.palette = None;
+        if let Some(command) = dialog.command_to_plan(model) {
+            let id = self.name();
+            dialog.set_plan(id);
+            self.ask(command, Mode::WhatIf, id, model);
+        }
+        view.dialog = Some(dialog);
+    }
+
+    fn close(&mut self, model: &mut Model, view: &mut View) {
+        if let Some(plan) = view.dialog.take().and_then(|d| d.plan()) {
+            model.jobs.forget_plan(plan);
+        }
+        view.played = None;
+    }
+}
+
+/// Whether what is done depends on the tree that was shown.
+fn is_about_the_tree(command: &Command) -> bool {
+    matches!(
+        command,
+        Command::Apply { .. } | Command::Delete { .. } | Command::Merge { .. } | Command::Undelete { .. } | Command::UndoApply(_)
+    )
+}

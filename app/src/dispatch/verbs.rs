@@ -1,0 +1,114 @@
+//! What each row of the table of actions does.
+
+use crate::model::Node;
+use snaptree_core::engine::Command;
+
+use super::Dispatch;
+use crate::action::{Action, Undoable, Verb, last_undoable, selected};
+use crate::dialogs::{self, Dialog};
+use crate::model::Model;
+use crate::view::View;
+use crate::widgets::palette::Palette;
+
+impl Dispatch {
+    /// Carries out a row of the table, if it is enabled; otherwise says why not.
+    pub(super) fn verb(&mut self, verb: Verb, model: &mut Model, view: &mut View, ctx: Option<&egui::Context>) {
+        if !verb.applies(model, view) {
+            return;
+        }
+        if let Err(why) = verb.enabled(model, view) {
+            model.jobs.tell(format!("{}: {why}", verb.entry().label.trim_end_matches('…')), true);
+            return;
+        }
+        match verb {
+            Verb::Palette => view.palette = Some(Palette::new(false)),
+            Verb::Find => view.palette = Some(Palette::new(true)),
+            Verb::Larger => view.set_scale(view.scale() + 0.1),
+            Verb::Smaller => view.set_scale(view.scale() - 0.1),
+            Verb::NormalSize => view.set_scale(1.0),
+            Verb::Theme => view.theme = view.theme.next(),
+            Verb::ResetView => {
+                view.reset();
+                if let Some(ctx) = ctx {
+                    ctx.memory_mut(|m| m.data = Default::default());
+                }
+            }
+            Verb::Demo => self.demo(model),
+            Verb::OpenFolder => self.open(Dialog::OpenFolder(String::new()), model, view),
+            Verb::CreateMachine => self.open(Dialog::Create(dialogs::Create::new(model)), model, view),
+            Verb::Import => self.open(Dialog::Import(dialogs::Import::default()), model, view),
+            Verb::Rescan => self.run(Action::Send(Command::Rescan), model, view, ctx),
+            _ => {
+                if let Some(action) = on_machine(verb, model, view) {
+                    self.run(action, model, view, ctx);
+                }
+            }
+        }
+    }
+
+    /// Opens the demo in a window of its own: the same program, told so.
+    fn demo(&self, model: &mut Model) {
+        let started = std::env::current_exe().and_then(|program| std::process::Command::new(program).arg("demo").spawn());
+        match started {
+            Ok(_) => model.jobs.tell("The demo opens in a window of its own.", false),
+            Err(error) => model.jobs.tell(format!("The demo could not be started: {error}"), true),
+        }
+    }
+}
+
+/// What a verb about the machine at hand comes down to.
+fn on_machine(verb: Verb, model: &Model, view: &View) -> Option<Action> {
+    let entry = model.machine(view.machine)?;
+    let machine = entry.state.machine.id;
+    let chosen = selected(model, view);
+    let open = |dialog| Some(Action::Open(Box::new(dialog)));
+    let send = |command| Some(Action::Send(command));
+    match verb {
+        Verb::Take => open(Dialog::Take(dialogs::Take::new(entry, model.when))),
+        Verb::Apply => open(Dialog::Apply(dialogs::Apply::new(entry, chosen?, model.when))),
+        Verb::Delete => {
+            let ticked = view.ticked_in(&entry.state.machine);
+            let which = if ticked.is_empty() { vec![chosen?] } else { ticked };
+            open(Dialog::Delete(dialogs::Delete::new(machine, which, false)))
+        }
+        Verb::DeleteSubtree => open(Dialog::Delete(dialogs::Delete::new(machine, vec![chosen?], true))),
+        Verb::Undelete => send(Command::Undelete { machine, snapshot: chosen? }),
+        Verb::Merge => open(Dialog::Merge(dialogs::Merge::new(machine))),
+        Verb::Start => send(Command::Start(machine)),
+        Verb::Stop => send(Command::Stop(machine)),
+        Verb::Pause => send(Command::Pause(machine)),
+        Verb::Resume => send(Command::Resume(machine)),
+        Verb::BadUpdate => send(Command::BadUpdate(machine)),
+        Verb::Rename => open(Dialog::Rename(dialogs::Rename::new(entry, chosen?))),
+        Verb::Note => open(Dialog::Note(dialogs::Note::new(entry, chosen?))),
+        Verb::Protect => {
+            let snapshot = chosen?;
+            let protected = !entry.state.machine.snapshots.get(&snapshot)?.protected;
+            send(Command::Protect { machine, snapshot, protected })
+        }
+        Verb::Undo => match last_undoable(&entry.state.machine)? {
+            Undoable::Delete(snapshot) => send(Command::Undelete { machine, snapshot }),
+            Undoable::Apply => send(Command::UndoApply(machine)),
+        },
+        Verb::EmptyTrash => open(Dialog::EmptyTrash(dialogs::Plain::new(machine))),
+        Verb::Verify => send(Command::Verify { machine, at: None }),
+        Verb::Adopt => open(Dialog::Import(dialogs::Import::adopt(entry))),
+        Verb::Remove => open(Dialog::Remove(dialogs::Remove::new(machine))),
+        Verb::CloseFolder => match &entry.state.place {
+            snaptree_core::engine::Place::Folder(folder) => send(Command::CloseFolder(folder.clone())),
+            snaptree_core::engine::Place::Library => None,
+        },
+        _ => None,
+    }
+}
+
+/// The neighbour of the selected row.
+pub fn step(model: &Model, view: &View, by: isize, rows: &[Node]) -> Option<Node> {
+    let entry = model.machine(view.machine)?;
+    let at = rows.iter().position(|n| Some(*n) == view.selected_in(entry));
+    let to = match at {
+        Some(at) => at.saturating_add_signed(by).min(rows.len().checked_sub(1)?),
+        None => 0,
+    };
+    rows.get(to).copied()
+}

@@ -1,0 +1,152 @@
+//! Jobs under way, answers that are waited for, and notices of what ended.
+
+use std::collections::HashMap;
+
+use snaptree_core::engine::{Answer, Command, JobPhase, JobState, Plan, Refusal, RefusalKind, RequestId};
+use snaptree_core::snapshot::MachineId;
+
+/// Something that ended, to be told once.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Notice {
+    /// About which machine.
+    pub machine: Option<MachineId>,
+    /// What to say.
+    pub text: String,
+    /// Whether it went wrong.
+    pub bad: bool,
+    /// Whether it can be undone with one click.
+    pub undo: bool,
+}
+
+/// Why a request is under way.
+#[derive(Debug, Clone, PartialEq)]
+struct Asked {
+    command: Command,
+    /// The plan is shown in the dialog that is open; no notice.
+    plan: bool,
+}
+
+/// Jobs, newest last, and what was asked.
+#[derive(Debug, Default)]
+pub struct Jobs {
+    jobs: Vec<JobState>,
+    asked: HashMap<RequestId, Asked>,
+    plans: HashMap<RequestId, Result<Plan, String>>,
+    notices: Vec<Notice>,
+    /// A machine that was just created or imported, to be shown.
+    pub created: Option<MachineId>,
+}
+
+/// Finished jobs that the drop-down still shows.
+const KEPT: usize = 20;
+
+impl Jobs {
+    pub(super) fn update(&mut self, job: JobState) {
+        match self.jobs.iter_mut().find(|j| j.id == job.id) {
+            Some(known) => *known = job,
+            None => self.jobs.push(job),
+        }
+        let ended = self.jobs.iter().filter(|j| is_ended(j)).count();
+        if ended > KEPT
+            && let Some(oldest) = self.jobs.iter().position(is_ended)
+        {
+            self.jobs.remove(oldest);
+        }
+    }
+
+    pub(super) fn answer(&mut self, request: RequestId, answer: Result<Answer, Refusal>) {
+        let Some(asked) = self.asked.remove(&request) else { return };
+        if asked.plan {
+            let plan = match answer {
+                Ok(Answer::Plan(plan)) => Ok(plan),
+                Ok(_) => Ok(Plan::Other),
+                Err(refusal) => Err(refusal.reason),
+            };
+            self.plans.insert(request, plan);
+            return;
+        }
+        let machine = asked.command.machine();
+        let undo = matches!(asked.command, Command::Delete { .. } | Command::Apply { .. });
+        let quiet = matches!(asked.command, Command::Rescan | Command::SetNote { .. } | Command::Job { .. });
+        match answer {
+            Ok(answer) => {
+                let text = match answer {
+                    Answer::Done(text) => text,
+                    Answer::Taken { latency: Some(l), .. } => {
+                        format!("Snapshot taken. The machine stood still for {}.", crate::text::short_duration(l.pause))
+                    }
+                    Answer::Taken { latency: None, .. } => "Snapshot taken.".into(),
+                    Answer::Created(id) => {
+                        self.created = Some(id);
+                        "The machine is in the library.".into()
+                    }
+                    Answer::Verified(report) if report.wrong.is_empty() => {
+                        format!(
+                            "Verified {} of disks and {} of memory.",
+                            crate::text::bytes(report.disk),
+                            crate::text::bytes(report.memory)
+                        )
+                    }
+                    Answer::Verified(report) => format!("Wrong: {}", report.wrong.join("; ")),
+                    Answer::Plan(_) => String::new(),
+                };
+                if !quiet && !text.is_empty() {
+                    self.notices.push(Notice { machine, text, bad: false, undo });
+                }
+            }
+            Err(refusal) => {
+                let text = match refusal.kind {
+                    RefusalKind::Rule => refusal.reason,
+                    RefusalKind::Failed => format!("That failed: {}", refusal.reason),
+                };
+                self.notices.push(Notice { machine, text, bad: true, undo: false });
+            }
+        }
+    }
+
+    /// A request was sent.
+    pub fn sent(&mut self, request: RequestId, command: Command, plan: bool) {
+        self.asked.insert(request, Asked { command, plan });
+    }
+
+    /// The plan that was asked for, once it is there.
+    pub fn plan(&self, request: RequestId) -> Option<&Result<Plan, String>> {
+        self.plans.get(&request)
+    }
+
+    /// A plan is no longer wanted.
+    pub fn forget_plan(&mut self, request: RequestId) {
+        self.plans.remove(&request);
+        self.asked.remove(&request);
+    }
+
+    /// The notices since the last call.
+    pub fn take_notices(&mut self) -> Vec<Notice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// Says something that didn't come from the engine.
+    pub fn tell(&mut self, text: impl Into<String>, bad: bool) {
+        self.notices.push(Notice { machine: None, text: text.into(), bad, undo: false });
+    }
+
+    /// All jobs, newest last.
+    pub fn all(&self) -> &[JobState] {
+        &self.jobs
+    }
+
+    /// Jobs that haven't ended.
+    pub fn under_way(&self) -> impl Iterator<Item = &JobState> {
+        self.jobs.iter().filter(|j| !is_ended(j))
+    }
+
+    /// The job of a machine that hasn't ended.
+    pub fn of(&self, machine: MachineId) -> Option<&JobState> {
+        self.under_way().find(|j| j.machine == machine)
+    }
+}
+
+/// Whether nothing more will come of it.
+pub fn is_ended(job: &JobState) -> bool {
+    matches!(job.phase, JobPhase::Done(_) | JobPhase::Cancelled(_) | JobPhase::Failed(_))
+}

@@ -1,0 +1,150 @@
+//! What is known, and what follows from it. No egui here: events go in, figures come out.
+//!
+//! ```text
+//! Event ─> Model::apply ─> MachineEntry { state, tree, figures } ─> read by the frame
+//! ```
+
+#[cfg(test)]
+pub mod fabricated;
+mod figures;
+mod jobs;
+mod order;
+#[cfg(test)]
+mod tests;
+
+pub use figures::Figures;
+pub use jobs::{Jobs, Notice};
+pub use order::{Node, Tree, snapshot};
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use chrono::{DateTime, FixedOffset, Utc};
+use snaptree_core::cost::Severity;
+use snaptree_core::engine::{Event, LibraryState, MachineState, Place, Power, Screen, WorkloadCounters};
+use snaptree_core::snapshot::MachineId;
+
+use crate::text::When;
+
+/// A machine, with what follows from its state.
+pub struct MachineEntry {
+    pub state: Arc<MachineState>,
+    pub tree: Rc<Tree>,
+    pub figures: Figures,
+    /// The screen and counters, while it runs.
+    pub live: Option<(Arc<Screen>, WorkloadCounters)>,
+}
+
+impl MachineEntry {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.state.machine.name
+    }
+
+    /// Whether it runs or stands still with its memory in place.
+    pub fn is_up(&self) -> bool {
+        matches!(self.state.power, Power::Running | Power::Paused | Power::Starting)
+    }
+
+    /// Whether its files may only be looked at.
+    pub fn read_only(&self) -> bool {
+        matches!(self.state.place, Place::Folder(_))
+    }
+
+    /// A file of the machine, whole path.
+    pub fn path(&self, relative: &std::path::Path) -> PathBuf {
+        self.state.folder.join(relative)
+    }
+}
+
+/// Everything that is known.
+pub struct Model {
+    pub library: Option<Arc<LibraryState>>,
+    pub machines: BTreeMap<MachineId, MachineEntry>,
+    pub jobs: Jobs,
+    /// What dates are told against; set once a frame.
+    pub when: When,
+}
+
+impl Model {
+    /// Nothing is known yet.
+    pub fn new(now: DateTime<Utc>, zone: FixedOffset) -> Self {
+        Self { library: None, machines: BTreeMap::new(), jobs: Jobs::default(), when: When { now, zone } }
+    }
+
+    /// Takes an event in.
+    pub fn apply(&mut self, event: Event) {
+        match event {
+            Event::Library(library) => self.library = Some(library),
+            Event::Machine(state) => self.set_machine(state),
+            Event::Gone(id) => {
+                self.machines.remove(&id);
+            }
+            Event::Job(job) => self.jobs.update(job),
+            Event::Live { machine, screen, counters } => {
+                if let Some(entry) = self.machines.get_mut(&machine) {
+                    entry.live = Some((screen, counters));
+                }
+            }
+            Event::Answer { request, answer } => self.jobs.answer(request, answer),
+        }
+    }
+
+    fn set_machine(&mut self, state: Arc<MachineState>) {
+        let id = state.machine.id;
+        let old = self.machines.remove(&id);
+        // The same tree and files: only power or a volume has changed, so what was derived stays.
+        let (tree, live) = match old {
+            Some(old) if Arc::ptr_eq(&old.state.machine, &state.machine) || old.state.machine == state.machine => {
+                (old.tree, old.live)
+            }
+            Some(old) => (Rc::new(Tree::of(&state.machine)), old.live),
+            None => (Rc::new(Tree::of(&state.machine)), None),
+        };
+        let running = matches!(state.power, Power::Running | Power::Paused);
+        let figures = Figures::new(state.clone(), self.when.now);
+        let live = live.filter(|_| running);
+        self.machines.insert(id, MachineEntry { state, tree, figures, live });
+    }
+
+    /// A machine.
+    pub fn machine(&self, id: Option<MachineId>) -> Option<&MachineEntry> {
+        self.machines.get(&id?)
+    }
+
+    /// The machines of the library, in its order.
+    pub fn library_machines(&self) -> Vec<MachineId> {
+        let mut ids: Vec<_> = self.machines.iter().filter(|(_, m)| !m.read_only()).map(|(id, _)| *id).collect();
+        ids.sort_by(|a, b| self.machines[a].name().cmp(self.machines[b].name()));
+        ids
+    }
+
+    /// The opened folders, each with the machines found in it.
+    pub fn folders(&self) -> Vec<(PathBuf, Vec<MachineId>)> {
+        let Some(library) = &self.library else { return Vec::new() };
+        let found = |folder: &PathBuf| {
+            let is_here = |m: &&MachineEntry| matches!(&m.state.place, Place::Folder(f) if f == folder);
+            self.machines.values().filter(is_here).map(|m| m.state.machine.id).collect()
+        };
+        library.folders.iter().map(|f| (f.clone(), found(f))).collect()
+    }
+
+    /// Whether there is nothing to show yet: the first start.
+    pub fn is_empty(&self) -> bool {
+        self.library.as_ref().is_some_and(|l| l.folders.is_empty() && l.machines.is_empty()) && self.machines.is_empty()
+    }
+
+    /// What needs somebody, the worst first: the machine and the number of its finding.
+    pub fn attention(&self) -> Vec<(MachineId, usize)> {
+        let mut all: Vec<(Severity, MachineId, usize)> = Vec::new();
+        for (id, machine) in &self.machines {
+            let worth = machine.figures.findings.iter().enumerate().filter(|(_, f)| f.severity > Severity::Note);
+            // One per machine: its worst.
+            all.extend(worth.map(|(i, f)| (f.severity, *id, i)).max_by_key(|(s, _, i)| (*s, std::cmp::Reverse(*i))));
+        }
+        all.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| self.machines[&a.1].name().cmp(self.machines[&b.1].name())));
+        all.into_iter().map(|(_, id, i)| (id, i)).collect()
+    }
+}

@@ -1,0 +1,86 @@
+//! The bar at the top: pages, search, tasks, theme.
+
+use egui::{Align, Align2, Button, Layout, Popup, RichText, Sense, Stroke, Ui, vec2};
+
+use super::tasks;
+use crate::action::{Action, Verb, key_text};
+use crate::model::Model;
+use crate::theme;
+use crate::view::View;
+use crate::widgets::{explain, put};
+
+/// Shows it.
+pub fn show(ui: &mut Ui, model: &Model, view: &View, actions: &mut Vec<Action>) {
+    let p = theme::palette(ui);
+    ui.horizontal(|ui| {
+        ui.label(RichText::new("Snaptree").font(egui::FontId::new(15.0, theme::strong().family)));
+        ui.add_space(6.0);
+        // One page so far; the others come beside it.
+        let tab = Button::new(RichText::new("Machines").font(theme::strong())).fill(p.raised).stroke(Stroke::NONE);
+        let answer = ui.add(tab);
+        answer.widget_info(|| egui::WidgetInfo::selected(egui::Role::Tab, true, true, "Machines"));
+        ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
+            let theme = ui.add(Button::new(theme_mark(view)));
+            theme.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, format!("Theme: {}", view.theme.name())));
+            let theme = theme.on_hover_text(format!("Theme: {}", view.theme.name()));
+            Popup::menu(&theme).show(|ui| {
+                ui.set_min_width(180.0);
+                for verb in [Verb::Theme, Verb::Larger, Verb::Smaller, Verb::NormalSize, Verb::ResetView] {
+                    let key = key_text(ui.ctx(), verb.entry());
+                    let label = if verb == Verb::Theme {
+                        format!("Theme: {}", view.theme.next().name().to_lowercase())
+                    } else {
+                        verb.entry().label.into()
+                    };
+                    if ui.add(Button::new(label).shortcut_text(key).frame_when_inactive(false)).clicked() {
+                        actions.push(Action::Verb(verb));
+                    }
+                }
+            });
+            let under_way = model.jobs.under_way().count();
+            let label = match under_way {
+                0 => "Tasks".to_owned(),
+                n => crate::text::count(n, "task"),
+            };
+            let open = ui.add(Button::new(format!("{label} ⏷")));
+            open.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, &label));
+            Popup::menu(&open)
+                .close_behavior(egui::PopupCloseBehavior::CloseOnClickOutside)
+                .show(|ui| tasks::list(ui, model, actions));
+            search(ui, actions);
+        });
+    });
+}
+
+fn theme_mark(view: &View) -> &'static str {
+    match view.theme {
+        theme::ThemeChoice::System => "◐",
+        theme::ThemeChoice::Light => "☀",
+        theme::ThemeChoice::Dark => "🌙",
+    }
+}
+
+/// Looks like a field, opens the palette.
+fn search(ui: &mut Ui, actions: &mut Vec<Action>) {
+    let p = theme::palette(ui);
+    let width = (ui.available_width() - 20.0).clamp(60.0, 280.0);
+    let (rect, response) = ui.allocate_exact_size(vec2(width, 27.0), Sense::click());
+    let line = if response.hovered() || response.has_focus() { p.line_strong } else { p.line };
+    ui.painter().rect(rect, theme::CORNER, p.field, Stroke::new(1.0, line), egui::StrokeKind::Inside);
+    let key = key_text(ui.ctx(), Verb::Palette.entry());
+    let key = put(ui.painter(), rect.right_center() - vec2(10.0, 0.0), Align2::RIGHT_CENTER, &key, theme::small(), p.weak, 60.0);
+    let room = key.left() - rect.left() - 18.0;
+    put(
+        ui.painter(),
+        rect.left_center() + vec2(10.0, 0.0),
+        Align2::LEFT_CENTER,
+        Verb::Palette.entry().label,
+        theme::body(),
+        p.weak,
+        room,
+    );
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, Verb::Palette.entry().label));
+    if explain(response, Verb::Palette, &Ok(())).clicked() {
+        actions.push(Action::Verb(Verb::Palette));
+    }
+}

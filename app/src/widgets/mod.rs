@@ -1,0 +1,156 @@
+//! Small things that several places show.
+
+pub mod palette;
+pub mod pictures;
+pub mod toasts;
+
+use egui::{
+    Align2, Button, Color32, CornerRadius, FontId, Painter, Pos2, Rect, Response, RichText, Sense, Stroke, Ui, pos2, vec2,
+};
+
+use crate::action::{Action, Place, TABLE, Verb, key_text};
+use crate::model::Model;
+use crate::theme::{self, Palette, Tone};
+use crate::view::View;
+
+/// Paints one line of text, shortened with "…" where it doesn't fit. Answers where it stands.
+pub fn put(painter: &Painter, at: Pos2, align: Align2, text: &str, font: FontId, color: Color32, room: f32) -> Rect {
+    let mut job = egui::text::LayoutJob::simple_singleline(text.to_owned(), font, color);
+    job.wrap = egui::text::TextWrapping::truncate_at_width(room.max(1.0));
+    let galley = painter.layout_job(job);
+    let rect = align.anchor_size(at, galley.size());
+    painter.galley(rect.min, galley, color);
+    rect
+}
+
+/// How wide a pill is.
+pub fn pill_width(ui: &Ui, text: &str) -> f32 {
+    let galley = ui.painter().layout_no_wrap(text.to_owned(), theme::small(), Color32::WHITE);
+    galley.size().x + 14.0
+}
+
+/// Paints a pill whose left end is at `at`; answers its width.
+pub fn paint_pill(painter: &Painter, at: Pos2, text: &str, tone: Tone, p: &Palette) -> f32 {
+    let color = p.tone(tone);
+    let galley = painter.layout_no_wrap(text.to_owned(), theme::small(), color);
+    let rect = Rect::from_min_size(pos2(at.x, at.y - 8.5), vec2(galley.size().x + 14.0, 17.0));
+    let ground = if tone == Tone::Weak || tone == Tone::Plain { p.raised } else { color.gamma_multiply(0.17) };
+    let line = if tone == Tone::Weak || tone == Tone::Plain { p.line } else { color.gamma_multiply(0.3) };
+    painter.rect(rect, CornerRadius::same(8), ground, Stroke::new(1.0, line), egui::StrokeKind::Inside);
+    painter.galley(pos2(rect.left() + 7.0, rect.center().y - galley.size().y / 2.0), galley, color);
+    rect.width()
+}
+
+/// A pill in a layout.
+pub fn pill(ui: &mut Ui, text: &str, tone: Tone) -> Response {
+    let width = pill_width(ui, text);
+    let (rect, response) = ui.allocate_exact_size(vec2(width, 18.0), Sense::hover());
+    let p = theme::palette(ui);
+    paint_pill(ui.painter(), rect.left_center(), text, tone, p);
+    response
+}
+
+/// Paints a bar of bytes.
+pub fn paint_bar(painter: &Painter, track: Rect, share: f32, color: Color32, p: &Palette) {
+    let round = CornerRadius::same((track.height() / 2.0) as u8);
+    painter.rect_filled(track, round, p.track);
+    if share > 0.0 {
+        let width = (track.width() * share.clamp(0.0, 1.0)).max(3.0);
+        painter.rect_filled(Rect::from_min_size(track.min, vec2(width, track.height())), round, color);
+    }
+}
+
+/// A bar in a layout.
+pub fn bar(ui: &mut Ui, width: f32, share: f32, tone: Tone, name: &str) -> Response {
+    let (rect, response) = ui.allocate_exact_size(vec2(width, 12.0), Sense::hover());
+    let p = theme::palette(ui);
+    let color = if tone == Tone::Plain { p.bar } else { p.tone(tone) };
+    paint_bar(ui.painter(), Rect::from_center_size(rect.center(), vec2(rect.width(), 6.0)), share, color, p);
+    response.widget_info(|| {
+        let mut info = egui::WidgetInfo::labeled(egui::Role::ProgressIndicator, true, name);
+        info.value = Some(f64::from((share * 100.0).round()));
+        info
+    });
+    response
+}
+
+/// The heading of a section.
+pub fn caption(ui: &mut Ui, text: &str) {
+    let p = theme::palette(ui);
+    ui.add_space(8.0);
+    let label = RichText::new(text.to_uppercase()).font(theme::caption()).color(p.weak).extra_letter_spacing(0.5);
+    let response = ui.label(label);
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Heading, true, text));
+}
+
+/// What kind of button.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// One of several.
+    Usual,
+    /// What one most probably wants.
+    Primary,
+    /// What destroys something.
+    Danger,
+}
+
+/// A button of a kind.
+pub fn button(ui: &mut Ui, kind: Kind, text: impl Into<String>, enabled: bool) -> Response {
+    let p = theme::palette(ui);
+    let text = text.into();
+    let button = match kind {
+        Kind::Usual => Button::new(text),
+        Kind::Primary => Button::new(RichText::new(text).color(p.on_primary)).fill(p.primary).stroke(Stroke::new(1.0, p.primary)),
+        Kind::Danger => Button::new(RichText::new(text).color(p.on_primary)).fill(p.danger).stroke(Stroke::new(1.0, p.danger)),
+    };
+    ui.add_enabled(enabled, button)
+}
+
+/// A button that looks like a link.
+pub fn link(ui: &mut Ui, text: &str) -> Response {
+    let p = theme::palette(ui);
+    let button = Button::new(RichText::new(text).color(p.accent)).frame(false).small();
+    ui.add(button).on_hover_cursor(egui::CursorIcon::PointingHand)
+}
+
+/// Says what a verb does, or why it can't be done now.
+pub fn explain(response: Response, verb: Verb, enabled: &Result<(), String>) -> Response {
+    let entry = verb.entry();
+    let key = key_text(&response.ctx, entry);
+    match enabled {
+        Ok(()) if key.is_empty() => response.on_hover_text(entry.tooltip),
+        Ok(()) => response.on_hover_text(format!("{} ({key})", entry.tooltip)),
+        Err(why) => response.on_disabled_hover_text(why),
+    }
+}
+
+/// The verbs of a place as a menu; answers what was chosen.
+pub fn verb_menu(ui: &mut Ui, place: Place, model: &Model, view: &View) -> Option<Action> {
+    ui.set_min_width(230.0);
+    let mut chosen = None;
+    let shown = TABLE.iter().filter(|e| e.places.contains(&place)).filter(|e| e.verb.applies(model, view));
+    for entry in shown {
+        let enabled = entry.verb.enabled(model, view);
+        let label = entry.verb.label(model, view);
+        let button = Button::new(label).shortcut_text(key_text(ui.ctx(), entry)).frame_when_inactive(false);
+        let response = explain(ui.add_enabled(enabled.is_ok(), button), entry.verb, &enabled);
+        if response.clicked() {
+            chosen = Some(Action::Verb(entry.verb));
+            ui.close();
+        }
+    }
+    chosen
+}
+
+/// A line of a table: words at the left, a figure at the right.
+pub fn figure_line(ui: &mut Ui, left: &str, right: &str, weak: bool) -> Response {
+    let p = theme::palette(ui);
+    let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), 24.0), Sense::hover());
+    let painter = ui.painter();
+    let color = if weak { p.weak } else { p.text };
+    let figure = put(painter, rect.right_center(), Align2::RIGHT_CENTER, right, theme::body(), color, rect.width() * 0.45);
+    put(painter, rect.left_center(), Align2::LEFT_CENTER, left, theme::body(), color, figure.left() - rect.left() - 10.0);
+    painter.hline(rect.x_range(), rect.bottom(), Stroke::new(1.0, p.line));
+    response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, format!("{left}: {right}")));
+    response
+}
