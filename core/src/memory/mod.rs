@@ -13,6 +13,8 @@ mod capture;
 mod format;
 mod guest;
 mod restore;
+#[cfg(test)]
+mod tests;
 
 pub use capture::{Capture, SaveProgress, SaveReport, save};
 pub use guest::{GuestMemory, MAX_PAGES, PAGE_SIZE, Page};

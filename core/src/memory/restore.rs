@@ -169,6 +169,10 @@ fn restore_record(
     if header.sequence.get() != sequence || header.id != *outline.info.id.as_bytes() {
         return invalid(offset + 8, "record sequence and id", format!("are not those of record {sequence} of this file"));
     }
+    if header.checksum != entry.checksum {
+        let problem = format!("is {:08x}, but {:08x} in the index", header.checksum, entry.checksum);
+        return invalid(offset + 36, "record checksum", problem);
+    }
     header.checksum = U32::ZERO;
     let found = crc32c::crc32c_append(crc32c::crc32c(header.as_bytes()), rest);
     if found != entry.checksum.get() {

@@ -110,7 +110,7 @@ impl Gate {
 /// The machine running on its own threads.
 #[derive(Debug)]
 pub struct Running {
-    machine: Arc<Workload>,
+    pub(super) machine: Arc<Workload>,
     gate: Arc<Gate>,
     threads: Mutex<Vec<JoinHandle<()>>>,
 }

@@ -119,7 +119,13 @@ impl Workload {
         Ok(content)
     }
 
-    fn write_unit(&self, worker: usize, unit: u64, state: &mut WorkerState, draw: impl FnMut(usize, &mut [u8])) -> Result<()> {
+    pub(super) fn write_unit(
+        &self,
+        worker: usize,
+        unit: u64,
+        state: &mut WorkerState,
+        draw: impl FnMut(usize, &mut [u8]),
+    ) -> Result<()> {
         let (disk, offset) = self.layout.units.place(unit);
         let sequence = next_sequence(self.unit_entry(unit));
         let write = UnitWrite {
