@@ -79,6 +79,8 @@ pub struct Capture {
     index: Vec<IndexEntry>,
     /// Where the file ends.
     end: u64,
+    /// The record being made, kept for its space.
+    record: Vec<u8>,
 }
 
 impl Capture {
@@ -106,6 +108,7 @@ impl Capture {
             held_pages: 0,
             index: Vec::new(),
             end: 0,
+            record: Vec::new(),
         })
     }
 
@@ -176,13 +179,10 @@ impl Capture {
         if originals.is_empty() {
             return Ok(0);
         }
-        let mut numbers = Vec::with_capacity(originals.len());
-        let mut content = Vec::with_capacity(originals.len() * PAGE_SIZE);
-        for (number, page) in &originals {
-            numbers.push(*number);
-            content.extend_from_slice(&page[..]);
-        }
-        self.write_record(&numbers, &content)?;
+        let numbers: Vec<u64> = originals.iter().map(|(number, _)| *number).collect();
+        format::begin_record(&mut self.record);
+        originals.iter().for_each(|(_, page)| self.record.extend_from_slice(&page[..]));
+        self.write_record(&numbers)?;
         for number in numbers.iter().filter(|number| **number >= self.cursor) {
             let word = (number / 64) as usize;
             if self.drained.len() <= word {
@@ -196,12 +196,11 @@ impl Capture {
 
     /// Saves the next pages that nobody has written; how many of them have content.
     fn sweep(&mut self) -> Result<u64> {
-        let (mut numbers, mut content) = (Vec::with_capacity(RECORD_PAGES), Vec::with_capacity(RECORD_PAGES * PAGE_SIZE));
-        let before = self.cursor;
-        let mut cursor = before;
-        self.memory.sweep(&mut cursor, RECORD_PAGES, 16 * RECORD_PAGES as u64, &mut numbers, &mut content);
+        let (before, mut cursor, mut numbers) = (self.cursor, self.cursor, Vec::with_capacity(RECORD_PAGES));
+        format::begin_record(&mut self.record);
+        self.memory.sweep(&mut cursor, RECORD_PAGES, 16 * RECORD_PAGES as u64, &mut numbers, &mut self.record);
         if !numbers.is_empty() {
-            self.write_record(&numbers, &content)?;
+            self.write_record(&numbers)?;
         }
         let passed = (before..cursor).filter(|page| self.was_drained(*page)).count() as u64;
         self.drained_ahead -= passed;
@@ -235,10 +234,13 @@ impl Capture {
         Ok(())
     }
 
-    fn write_record(&mut self, numbers: &[u64], content: &[u8]) -> Result<()> {
-        let (record, checksum) = format::encode_record(self.id, self.index.len() as u64, numbers, content);
+    /// Writes the record that was begun, of these pages.
+    fn write_record(&mut self, numbers: &[u64]) -> Result<()> {
+        let checksum = format::end_record(&mut self.record, self.id, self.index.len() as u64, numbers);
         let (offset, pages) = (U64::new(self.end), U32::new(numbers.len() as u32));
+        let record = std::mem::take(&mut self.record);
         self.append(&record)?;
+        self.record = record;
         self.index.push(IndexEntry { offset, pages, checksum: U32::new(checksum) });
         self.held_pages += numbers.len() as u64;
         Ok(())

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 0                  Header, 64 bytes
-//! 64                 records, back to back: RecordHeader, its page numbers (u64 each), its pages (4 KiB each)
+//! 64                 records, back to back: RecordHeader, its pages (4 KiB each), their numbers (u64 each)
 //! Trailer.index      IndexEntry per record, in the file's order
 //! length - 64        Trailer, 64 bytes
 //! ```
@@ -46,7 +46,7 @@ pub(super) struct Header {
     pub(super) checksum: U32,
 }
 
-/// Before the page numbers and pages of a record.
+/// Before the pages of a record and their numbers.
 #[derive(Debug, Clone, Copy, FromBytes, IntoBytes, Immutable, KnownLayout, Unaligned)]
 #[repr(C)]
 pub(super) struct RecordHeader {
@@ -60,7 +60,7 @@ pub(super) struct RecordHeader {
     pub(super) id: [u8; 16],
     /// Must be zero.
     pub(super) reserved: U32,
-    /// Of the whole record: this header, page numbers, pages.
+    /// Of the whole record: this header, pages, page numbers.
     pub(super) checksum: U32,
 }
 
@@ -110,9 +110,16 @@ pub(super) const fn record_bytes(pages: u64) -> u64 {
     size_of::<RecordHeader>() as u64 + pages * (8 + PAGE_SIZE as u64)
 }
 
-/// A record as it stands in the file, and its checksum. `numbers` and `content` must be of the same pages.
-pub(super) fn encode_record(id: [u8; 16], sequence: u64, numbers: &[u64], content: &[u8]) -> (Vec<u8>, u32) {
-    debug_assert_eq!(content.len(), numbers.len() * PAGE_SIZE);
+/// Begins a record in a buffer that was used before: room for the header. The pages are to be appended.
+pub(super) fn begin_record(buffer: &mut Vec<u8>) {
+    buffer.clear();
+    buffer.resize(size_of::<RecordHeader>(), 0);
+}
+
+/// Completes a record with its page numbers and header; its checksum.
+pub(super) fn end_record(buffer: &mut Vec<u8>, id: [u8; 16], sequence: u64, numbers: &[u64]) -> u32 {
+    numbers.iter().for_each(|number| buffer.extend_from_slice(&number.to_le_bytes()));
+    debug_assert_eq!(buffer.len() as u64, record_bytes(numbers.len() as u64));
     let mut header = RecordHeader {
         magic: RECORD_MAGIC,
         pages: U32::new(numbers.len() as u32),
@@ -121,12 +128,9 @@ pub(super) fn encode_record(id: [u8; 16], sequence: u64, numbers: &[u64], conten
         reserved: U32::ZERO,
         checksum: U32::ZERO,
     };
-    let mut bytes = Vec::with_capacity(record_bytes(numbers.len() as u64) as usize);
-    bytes.extend_from_slice(header.as_bytes());
-    numbers.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
-    bytes.extend_from_slice(content);
-    let checksum = crc32c::crc32c(&bytes);
+    buffer[..size_of::<RecordHeader>()].copy_from_slice(header.as_bytes());
+    let checksum = crc32c::crc32c(buffer);
     header.checksum = U32::new(checksum);
-    bytes[..size_of::<RecordHeader>()].copy_from_slice(header.as_bytes());
-    (bytes, checksum)
+    buffer[..size_of::<RecordHeader>()].copy_from_slice(header.as_bytes());
+    checksum
 }

@@ -178,10 +178,10 @@ fn restore_record(
     if found != entry.checksum.get() {
         return invalid(offset, "record checksum", format!("is {found:08x}, must be {:08x}", entry.checksum));
     }
-    let (numbers, content) = rest.split_at(pages * 8);
+    let (content, numbers) = rest.split_at(pages * PAGE_SIZE);
     let numbers = numbers.as_chunks::<8>().0.iter().map(|bytes| u64::from_le_bytes(*bytes));
     for (position, (number, content)) in numbers.zip(content.chunks_exact(PAGE_SIZE)).enumerate() {
-        let at = offset + (size_of::<RecordHeader>() + position * 8) as u64;
+        let at = offset + (size_of::<RecordHeader>() + pages * PAGE_SIZE + position * 8) as u64;
         if number >= memory.pages() {
             return invalid(at, "page number", format!("is {number}, must be below {}", memory.pages()));
         }

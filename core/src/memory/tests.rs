@@ -251,7 +251,10 @@ fn a_crafted_file_is_refused() {
         (header.magic, header.version, header.page_size) = (format::HEADER_MAGIC, U32::new(1), U32::new(4096));
         header.pages = U64::new(pages);
         header.checksum = U32::new(crc32c::crc32c(header.as_bytes()));
-        let (record, checksum) = format::encode_record([0; 16], 0, numbers, &vec![1; numbers.len() * PAGE_SIZE]);
+        let mut record = Vec::new();
+        format::begin_record(&mut record);
+        record.resize(record.len() + numbers.len() * PAGE_SIZE, 1);
+        let checksum = format::end_record(&mut record, [0; 16], 0, numbers);
         let (offset, count) = (U64::new(64), U32::new(numbers.len() as u32));
         let index = IndexEntry { offset, pages: count, checksum: U32::new(checksum) };
         let mut trailer = Trailer::new_zeroed();
