@@ -24,6 +24,12 @@ impl Gate {
         Self::new([folder.unwrap_or(Path::new(".")).to_owned()])
     }
 
+    /// Whether a file that is there lies inside, links resolved.
+    pub fn admits(&self, host: &dyn Host, path: &Path) -> bool {
+        let Ok(path) = host.canonical(path) else { return false };
+        self.roots.iter().filter_map(|root| host.canonical(root).ok()).any(|root| path.starts_with(root))
+    }
+
     /// The files that a child's link may mean, links resolved, the relative path's first.
     /// `child` is the child's path, links resolved.
     ///

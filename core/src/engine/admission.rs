@@ -9,6 +9,7 @@ use super::{
     Answer, Command, JobAction, JobId, JobKind, JobPhase, JobState, Mode, Place, Plan, Power, Refusal, Request, RequestId, wire,
 };
 use crate::cost::{MachineFacts, MergeTotal, deletion_cost, merges_due};
+use crate::merge::complete_switch;
 use crate::snapshot::{MachineId, NodeRef, Tree, rules};
 use crate::store::{MachineStore, NewMachine};
 use crate::units::{ByteCount, ByteRate};
@@ -239,7 +240,8 @@ impl Engine {
         if entry.owned.is_some() {
             return Ok(());
         }
-        let store = MachineStore::open(&self.options.host, &self.options.clock, &entry.dir)?;
+        let mut store = MachineStore::open(&self.options.host, &self.options.clock, &entry.dir)?;
+        complete_switch(&mut store)?;
         if *entry.machine != *store.machine() {
             entry.refresh(store.machine().clone());
         }

@@ -113,8 +113,9 @@ fn read_journal(host: &SharedHost, path: &Path, gate: &Gate) -> Result<Option<Fi
         return Err(invalid("its switch isn't that of its run".into()));
     }
     let children = switch.map_or(&journal.children, |files| &files.children);
-    for file in journal.run.iter().chain(children).map(|file| &file.file).filter(|file| host.exists(file)) {
-        let _ = (gate, file);
+    let mut named = journal.run.iter().chain(children).map(|file| &file.file).filter(|file| host.exists(file));
+    if let Some(outside) = named.find(|file| !gate.admits(&**host, file)) {
+        return Err(invalid(format!("it names {}, which lies outside the folders that were opened", outside.display())));
     }
     Ok(Some(journal))
 }

@@ -35,6 +35,6 @@ pub use error::{MergeError, Result};
 pub use execute::{Execution, Merged, StepOutcome};
 pub use files::merge_files;
 pub use limit::RateLimit;
-pub use plan::{Candidate, MergePlan, candidates, plan};
+pub use plan::{Candidate, MergePlan, candidates, plan, plan_into};
 pub use recover::complete_switch;
 pub use rules::{Rule, Rules};

@@ -101,31 +101,50 @@ pub fn plan(facts: &MachineFacts<'_>, run: &Run) -> Result<MergePlan> {
         (!started.contains(&candidate.target), candidate.bytes.data, candidate.bytes.zero, candidate.scratch)
     };
     let fitting = candidates.iter().filter(|candidate| candidate.fits);
-    let Some(chosen) = fitting.min_by_key(rank).cloned() else {
-        let needed = candidates.iter().map(|candidate| candidate.scratch).min().unwrap_or_default();
-        return Err(MergeError::NoSpace { needed, free: facts.volume.free });
-    };
+    match fitting.min_by_key(rank).map(|candidate| candidate.target) {
+        Some(target) => describe(facts, run, target, candidates),
+        None => Err(no_space(facts, &candidates)),
+    }
+}
+
+/// Plans the merge of a run into a given image of it.
+pub fn plan_into(facts: &MachineFacts<'_>, run: &Run, target: ImageId) -> Result<MergePlan> {
+    let candidates = candidates(facts, run)?;
+    match candidates.iter().find(|candidate| candidate.target == target) {
+        Some(candidate) if !candidate.fits => Err(no_space(facts, std::slice::from_ref(candidate))),
+        _ => describe(facts, run, target, candidates),
+    }
+}
+
+fn no_space(facts: &MachineFacts<'_>, candidates: &[Candidate]) -> MergeError {
+    let needed = candidates.iter().map(|candidate| candidate.scratch).min().unwrap_or_default();
+    MergeError::NoSpace { needed, free: facts.volume.free }
+}
+
+fn describe(facts: &MachineFacts<'_>, run: &Run, target: ImageId, candidates: Vec<Candidate>) -> Result<MergePlan> {
+    let place = candidates.iter().position(|candidate| candidate.target == target);
+    let place = place.ok_or_else(|| MergeError::Refused("the target isn't in the run".into()))?;
+    let chosen = candidates[place].clone();
     let records: Vec<&ImageRecord> = run.images.iter().map(|image| &facts.machine.images[image]).collect();
     let files: Vec<&Path> = records.iter().map(|record| &*record.file).collect();
-    let target = run.images.iter().position(|image| *image == chosen.target).unwrap_or_default();
-    let kept_file = kept_file(&files, target, records[0].parent.is_some());
-    let sources: ByteCount = run.images.iter().filter(|image| **image != chosen.target).map(|image| facts.held(*image)).sum();
+    let kept_file = kept_file(&files, place, records[0].parent.is_some());
+    let sources: ByteCount = run.images.iter().filter(|image| **image != target).map(|image| facts.held(*image)).sum();
     let roomy = facts.volume.free >= BATCH + BATCH;
     Ok(MergePlan {
         run: run.clone(),
-        target: chosen.target,
+        target,
         data_bytes_to_move: chosen.bytes.data,
         zero_bytes: chosen.bytes.zero,
         metadata_bytes: metadata(chosen.bytes.stretches, run.images.len()),
         stretches: chosen.bytes.stretches,
         scratch: chosen.scratch,
-        scratch_reasons: reasons(facts, run, chosen.target, &chosen.bytes),
+        scratch_reasons: reasons(facts, run, target, &chosen.bytes),
         batch: if roomy { BATCH } else { ByteCount(BATCH.0 / 4) },
         frees: sources.saturating_sub(chosen.bytes.growth),
         removed_files: files.iter().filter(|file| **file != kept_file).map(PathBuf::from).collect(),
         relinks_children: kept_file != files[files.len() - 1],
         kept_file,
-        becomes_base: target > 0 && records[0].parent.is_none(),
+        becomes_base: place > 0 && records[0].parent.is_none(),
         candidates,
     })
 }

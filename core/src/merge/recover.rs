@@ -1,10 +1,8 @@
 //! Completes a switch that was cut short.
 
-use std::path::{Component, Path};
-
-use super::switch::{change_files, remove, remove_files};
+use super::switch::{change_files, remove_files};
 use super::{MergeError, Result};
-use crate::snapshot::{SwitchRecord, finish_merge};
+use crate::snapshot::{FileRef, SwitchRecord, finish_merge};
 use crate::store::MachineStore;
 use crate::units::ByteCount;
 
@@ -17,40 +15,23 @@ pub fn complete_switch(store: &mut MachineStore) -> Result<bool> {
     Ok(true)
 }
 
-/// Files, manifest, removals; each part may have happened already.
+/// Files, manifest, removals; each part may have happened already. The store has checked the paths.
 pub(super) fn carry_out(store: &mut MachineStore, record: &SwitchRecord) -> Result<ByteCount> {
-    check_paths(record)?;
-    let (host, dir) = (store.host().clone(), store.dir().to_path_buf());
-    change_files(&host, &dir, &record.files)?;
-    if record.run.first().is_some_and(|first| store.machine().images.contains_key(first)) {
-        let change = finish_merge(store.machine(), &record.run, record.files.kept.clone());
-        store.publish(change.machine)?;
-    }
-    let mut freed = remove_files(&host, &dir, &record.files)?;
-    for file in &record.removes {
-        freed += remove(&*host, &dir.join(file))?;
-    }
-    Ok(freed)
-}
-
-/// A journal is input: its paths stay inside the machine's folder.
-fn check_paths(record: &SwitchRecord) -> Result<()> {
     let files = &record.files;
-    let images = files.run.iter().chain(&files.children).map(|file| &file.file);
-    for path in images.chain([&files.kept]).chain(files.parent.iter().map(|(path, _)| path)).chain(&record.removes) {
-        if !is_inside(path) {
-            return Err(MergeError::Refused(format!(
-                "the journal names {}, which isn't in the machine's folder",
-                path.display()
-            )));
-        }
-    }
     if files.run.len() < 2 || files.run.len() != record.run.len() || files.target >= files.run.len() {
         return Err(MergeError::Refused("the journal names a run that can't be".into()));
     }
-    Ok(())
-}
-
-fn is_inside(path: &Path) -> bool {
-    path.components().all(|part| matches!(part, Component::Normal(_)))
+    let (host, dir) = (store.host().clone(), store.dir().to_path_buf());
+    change_files(&host, &dir, files)?;
+    if record.run.first().is_some_and(|first| store.machine().images.contains_key(first)) {
+        let change = finish_merge(store.machine(), &record.run, files.kept.clone());
+        store.publish(change.machine)?;
+    }
+    let named =
+        |file: &FileRef| store.machine().images.values().any(|record| record.file == file.file && file.file != files.kept);
+    if let Some(file) = files.run.iter().find(|file| named(file)) {
+        let text = format!("{} would be removed, but the machine still needs it", file.file.display());
+        return Err(MergeError::Refused(text));
+    }
+    remove_files(&host, &dir, files)
 }

@@ -84,11 +84,10 @@ pub(super) fn record(
         }
     };
     let children = if kept == top_file(&files) { Vec::new() } else { children_of(machine, top_id) };
-    let removes = crate::snapshot::finish_merge(machine, &run.images, kept.clone()).removes;
     let run_files = records.iter().map(|record| FileRef { file: record.file.clone(), format: record.format }).collect();
     let data_write_id = top.info().data_write_id;
     let files = SwitchFiles { run: run_files, target, kept, parent, data_write_id, children };
-    Ok(SwitchRecord { disk: run.disk.clone(), run: run.images.clone(), files, removes })
+    Ok(SwitchRecord { disk: run.disk.clone(), run: run.images.clone(), files })
 }
 
 fn top_file<'a>(files: &[&'a Path]) -> &'a Path {
@@ -166,21 +165,20 @@ pub(super) fn remove_files(host: &SharedHost, dir: &Path, files: &SwitchFiles) -
     let mut freed = ByteCount::ZERO;
     let target = files.run.get(files.target).map(|file| &file.file);
     for file in files.run.iter().map(|file| &file.file).filter(|file| **file != files.kept && Some(*file) != target) {
-        let path = dir.join(file);
-        freed += remove(&**host, &path)?;
+        freed += remove(&**host, &dir.join(file))?;
     }
     Ok(freed)
 }
 
-/// Removes a file durably, if it is there.
+/// Removes a file with what stands beside it, durably, if it is there; returns the bytes that came back.
 pub(super) fn remove(host: &dyn Host, path: &Path) -> Result<ByteCount> {
-    if !host.exists(path) {
-        return Ok(ByteCount::ZERO);
+    let mut freed = ByteCount::ZERO;
+    for file in disk::side_files(path).iter().map(|file| &**file).chain([path]).filter(|file| host.exists(file)) {
+        freed += host.open(file, Access::Look).and_then(|file| file.held_bytes()).unwrap_or_default();
+        host.remove_file(file).map_err(|source| io("remove", file, source))?;
     }
-    let held = host.open(path, Access::Look).and_then(|file| file.held_bytes()).unwrap_or_default();
-    host.remove_file(path).map_err(|source| io("remove", path, source))?;
     flush_dir(host, path)?;
-    Ok(held)
+    Ok(freed)
 }
 
 fn flush_dir(host: &dyn Host, file: &Path) -> Result<()> {

@@ -46,6 +46,4 @@ pub struct SwitchRecord {
     pub run: Vec<ImageId>,
     /// The files.
     pub files: SwitchFiles,
-    /// Other files that go with it: what belonged to deleted snapshots that hold nothing any longer.
-    pub removes: Vec<PathBuf>,
 }

@@ -17,6 +17,8 @@ pub(super) struct Merge {
     disk: Option<DiskId>,
     limit: RateLimit,
     under_way: Option<UnderWay>,
+    /// Whether the images were counted anew: a merge that was cut short has changed them.
+    counted: bool,
     /// Data bytes of merges that have ended.
     moved: ByteCount,
     freed: ByteCount,
@@ -32,7 +34,7 @@ struct UnderWay {
 
 impl Merge {
     pub fn new(disk: Option<DiskId>, limit: Option<ByteRate>) -> Self {
-        Self { disk, limit: RateLimit::new(limit), under_way: None, moved: ByteCount::ZERO, freed: ByteCount::ZERO, merges: 0 }
+        Self { disk, limit: RateLimit::new(limit), under_way: None, counted: false, moved: ByteCount::ZERO, freed: ByteCount::ZERO, merges: 0 }
     }
 
     /// Plans the next merge and starts it; `None` when nothing is due.
@@ -80,6 +82,9 @@ impl Job for Merge {
     fn step(&mut self, context: &mut Context<'_>) -> Result<Step, Refusal> {
         if self.under_way.is_none() {
             // The plan is made from what the images say now.
+            if !std::mem::replace(&mut self.counted, true) {
+                count_again(context);
+            }
             if context.sight.is_behind() {
                 context.report.title = "Counting what is to be moved".into();
                 let machine = context.owned.store.machine().clone();
@@ -122,9 +127,7 @@ impl Job for Merge {
                 estimated_seconds,
                 probe: false,
             })?;
-            context.sight.forget_layouts();
-            let machine = context.owned.store.machine().clone();
-            context.sight.look_again(&machine);
+            count_again(context);
             return Ok(Step::More);
         }
         let next = self.limit.moved(progress.moved.saturating_sub(before), began);
@@ -136,8 +139,16 @@ impl Job for Merge {
         true
     }
 
-    fn cancel(&mut self, _context: &mut Context<'_>) -> Result<String, Refusal> {
+    fn cancel(&mut self, context: &mut Context<'_>) -> Result<String, Refusal> {
         let moved = self.moved.0 + self.under_way.take().map_or(0, |under_way| under_way.execution.progress().moved.0);
+        count_again(context);
         Ok(format!("{moved} bytes were moved and stay moved; the merge goes on from there next time"))
     }
+}
+
+/// What the images hold has changed without their files' looks telling.
+fn count_again(context: &mut Context<'_>) {
+    context.sight.forget_layouts();
+    let machine = context.owned.store.machine().clone();
+    context.sight.look_again(&machine);
 }
