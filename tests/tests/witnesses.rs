@@ -1,0 +1,236 @@
+//! Images of other programs read by us, and images of ours read by other programs.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::{Context, Result, ensure};
+use snaptree_core::chain::{Chain, Folder, Gate, ParentState};
+use snaptree_core::disk::{self, CreateOptions, DiskErrorKind, Image, ImageFormat, ImageType};
+use snaptree_core::host_file::{Access, OsHost, SharedHost};
+use snaptree_core::testing::{Random, ReferenceDisk};
+use snaptree_core::units::ByteCount;
+use snaptree_tests::witness::{Witness, samples, sha256_of, sha256_of_chain, skip, unpack};
+
+/// What a chain of ours shall be.
+#[derive(Debug, Clone, Copy)]
+struct Spec {
+    kind: ImageType,
+    block_mib: u64,
+    sector: u32,
+    depth: usize,
+    size: u64,
+    seed: u64,
+}
+
+const SIZE: u64 = (9 << 20) + 3 * 4096;
+
+fn spec(kind: ImageType, block_mib: u64, sector: u32, depth: usize) -> Spec {
+    Spec { kind, block_mib, sector, depth, size: SIZE, seed: block_mib * 100 + u64::from(sector) + depth as u64 }
+}
+
+/// A short range near one of a few places, so that layers overlap, or some blocks as a whole.
+fn range(random: &mut Random, spec: &Spec) -> (u64, u64) {
+    let sector = u64::from(spec.sector);
+    let sectors = spec.size / sector;
+    if random.chance(1, 6) {
+        let first = random.below(spec.size >> 20) << 20;
+        return (first, ((1 + random.below(3)) << 20).min((spec.size - first) / sector * sector));
+    }
+    let first = (random.below(5) * (sectors / 5) + random.below(200)).min(sectors - 1);
+    (first * sector, (1 + random.below(60)).min(sectors - first) * sector)
+}
+
+fn change(chain: &Chain, content: &mut ReferenceDisk, random: &mut Random, spec: &Spec) -> Result<()> {
+    let (offset, length) = range(random, spec);
+    if random.chance(1, 4) {
+        chain.write_zeroes(offset, length)?;
+        content.zero(offset, length);
+    } else {
+        let bytes = random.bytes(length as usize);
+        chain.write_at(&bytes, offset)?;
+        content.write(&bytes, offset);
+    }
+    Ok(())
+}
+
+/// Writes a chain; returns its files from the leaf to the base.
+fn write_chain(host: &SharedHost, folder: &Path, spec: &Spec, content: &mut ReferenceDisk) -> Result<Vec<PathBuf>> {
+    let mut random = Random::new(spec.seed);
+    let block_size = Some(ByteCount::mib(spec.block_mib));
+    let options = CreateOptions {
+        kind: spec.kind,
+        block_size,
+        logical_sector_size: spec.sector,
+        ..CreateOptions::dynamic(ByteCount(spec.size))
+    };
+    let mut paths = vec![folder.join("base.vhdx")];
+    let base = disk::create(host, &paths[0], ImageFormat::Vhdx, &options)?;
+    let chain = Chain::from_images(vec![base])?;
+    for level in 0..spec.depth {
+        if level > 0 {
+            let path = folder.join(format!("level-{level}.avhdx"));
+            let old = leaf(&chain)?;
+            old.pin_data_write_id()?;
+            chain.push_leaf(disk::create_child(host, &path, &*old, block_size)?)?;
+            old.freeze()?;
+            paths.insert(0, path);
+        }
+        for _ in 0..if level == 0 { 20 } else { 6 } {
+            change(&chain, content, &mut random, spec)?;
+        }
+    }
+    chain.flush()?;
+    leaf(&chain)?.freeze()?;
+    Ok(paths)
+}
+
+fn leaf(chain: &Chain) -> Result<Arc<dyn Image>> {
+    chain.images().pop().context("a leaf")
+}
+
+fn open(host: &SharedHost, leaf: &Path) -> Result<Chain> {
+    Ok(Chain::open(host, leaf, Access::Look, &Gate::around(leaf))?)
+}
+
+/// Writes chains and has them read by everyone who can.
+fn check(specs: &[Spec], witnesses: &[Witness]) -> Result<()> {
+    let witnesses: Vec<Witness> = witnesses.iter().copied().filter(|witness| witness.is_there()).collect();
+    let host = OsHost::shared();
+    for spec in specs {
+        let folder = tempfile::tempdir()?;
+        let mut content = ReferenceDisk::new(spec.size, spec.sector);
+        let paths = write_chain(&host, folder.path(), spec, &mut content).with_context(|| format!("{spec:?}"))?;
+        let chain = open(&host, &paths[0])?;
+        ensure!(chain.images().len() == spec.depth);
+        content.assert_same(&format!("{spec:?}"), |buf, offset| chain.read_at(buf, offset).unwrap());
+        let ours = sha256_of_chain(&chain)?;
+        drop(chain);
+        for witness in &witnesses {
+            let theirs = witness.sha256(&paths).with_context(|| format!("{witness:?} reads {spec:?}"))?;
+            ensure!(theirs == ours, "{witness:?} reads {spec:?} otherwise: {theirs}, ours is {ours}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn single_images_are_read_by_others() -> Result<()> {
+    let specs = [1, 2, 32, 256].map(|block_mib| spec(ImageType::Dynamic, block_mib, 512, 1));
+    check(&specs, &Witness::ALL)?;
+    check(&[spec(ImageType::Fixed, 32, 512, 1)], &Witness::ALL)
+}
+
+#[test]
+fn large_sectors_are_read_by_others() -> Result<()> {
+    // qemu-img refuses sectors of 4096 bytes.
+    let specs = [(1, 1), (2, 3), (256, 2)].map(|(block_mib, depth)| spec(ImageType::Dynamic, block_mib, 4096, depth));
+    check(&specs, &[Witness::SevenZip, Witness::Libvhdi, Witness::Dissect])
+}
+
+#[test]
+fn chains_are_read_by_others() -> Result<()> {
+    let specs = [(1, 2), (2, 5), (32, 3), (256, 2)].map(|(block_mib, depth)| spec(ImageType::Dynamic, block_mib, 512, depth));
+    check(&specs, &[Witness::SevenZip, Witness::Libvhdi, Witness::Dissect])
+}
+
+#[test]
+fn a_chain_of_32_is_read_by_others() -> Result<()> {
+    check(&[spec(ImageType::Dynamic, 2, 512, 32)], &[Witness::SevenZip, Witness::Libvhdi, Witness::Dissect])
+}
+
+/// The samples, or a word that there are none.
+fn samples_or_skip() -> Option<PathBuf> {
+    let samples = samples();
+    if samples.is_none() {
+        skip("there are no sample images");
+    }
+    samples
+}
+
+#[test]
+fn images_of_windows_read_as_they_should() -> Result<()> {
+    let Some(samples) = samples_or_skip() else { return Ok(()) };
+    let (host, folder) = (OsHost::shared(), tempfile::tempdir()?);
+    for (name, depth, expected) in [
+        ("windows10/ntfs-parent.vhdx", 1, "c5523065bc6ef822"),
+        ("windows10/ntfs-differential.vhdx", 2, "1ef1fb5360247aa7"),
+        ("windows10/ntfs-dynamic.vhdx", 1, "b92731f8e4bf3532"),
+        ("windows10/ntfs-fixed.vhdx", 1, "5237dd895f380523"),
+        ("disk2vhd/test-disk2vhd.vhdx", 1, "96d964042be9b58dda1725567abfb0cf9fd8380e2118754afa979c2ad445938a"),
+        ("windows-dirty-log/vhdx-log-replay.vhdx", 1, "3ba3b309425b7ff5"),
+    ] {
+        let path = unpack(&samples, name, folder.path())?;
+        let file = sha256_of(fs::File::open(&path)?)?;
+        let chain = open(&host, &path).with_context(|| name.to_owned())?;
+        ensure!(chain.images().len() == depth, "{name}: {} images", chain.images().len());
+        let hash = sha256_of_chain(&chain)?;
+        ensure!(hash.starts_with(expected), "{name}: {hash}, must be {expected}");
+        ensure!(sha256_of(fs::File::open(&path)?)? == file, "{name} was changed by a look at it");
+    }
+    // The same folder, looked at as a whole.
+    let seen = Folder::scan(&host, folder.path())?;
+    ensure!(seen.unreadable.is_empty(), "{:?}", seen.unreadable);
+    let at = |name: &str| seen.images.iter().position(|image| image.path.ends_with(name)).context("an image");
+    let (parent, child) = (at("ntfs-parent.vhdx")?, at("ntfs-differential.vhdx")?);
+    ensure!(seen.images[child].parent == ParentState::Found { index: parent });
+    ensure!(seen.chain_of(child) == Some(vec![parent, child]));
+    Ok(())
+}
+
+#[test]
+fn a_replayed_log_stays_replayed() -> Result<()> {
+    let Some(samples) = samples_or_skip() else { return Ok(()) };
+    let (host, folder) = (OsHost::shared(), tempfile::tempdir()?);
+    let path = unpack(&samples, "windows-dirty-log/vhdx-log-replay.vhdx", folder.path())?;
+    // Opened for writing, the log goes into the file; then those who ignore logs read it right too.
+    drop(disk::open(&host, &path, ImageFormat::Vhdx, Access::Write)?);
+    for witness in Witness::ALL.into_iter().filter(|witness| witness.is_there()) {
+        let hash = witness.sha256(std::slice::from_ref(&path)).with_context(|| format!("{witness:?}"))?;
+        ensure!(hash.starts_with("3ba3b309425b7ff5"), "{witness:?}: {hash}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_checkpoint_without_its_parent_is_refused_by_name() -> Result<()> {
+    let Some(samples) = samples_or_skip() else { return Ok(()) };
+    let (host, folder) = (OsHost::shared(), tempfile::tempdir()?);
+    let path = unpack(&samples, "hyperv2019/differencing.avhdx", folder.path())?;
+    let error = Chain::open(&host, &path, Access::Look, &Gate::around(&path)).unwrap_err();
+    let image = disk::open(&host, &path, ImageFormat::Vhdx, Access::Look)?;
+    let link = image.info().parent.context("a parent")?;
+    match *error.kind {
+        DiskErrorKind::ParentMissing { name, linkage } => {
+            ensure!(Some(&name) == link.relative_path.as_ref() && name.to_lowercase().ends_with("vhdx"), "{name}");
+            ensure!(linkage == link.linkage && !linkage.is_nil());
+        }
+        other => panic!("{other}"),
+    }
+    let seen = Folder::scan(&host, folder.path())?;
+    ensure!(matches!(&seen.images[0].parent, ParentState::Missing { linkage, .. } if *linkage == link.linkage));
+    Ok(())
+}
+
+#[test]
+fn a_parent_that_changed_is_reported_with_both_identifiers() -> Result<()> {
+    let Some(samples) = samples_or_skip() else { return Ok(()) };
+    let (host, folder) = (OsHost::shared(), tempfile::tempdir()?);
+    let parent = unpack(&samples, "windows10/ntfs-parent.vhdx", folder.path())?;
+    let child = unpack(&samples, "windows10/ntfs-differential.vhdx", folder.path())?;
+    let image = disk::open(&host, &parent, ImageFormat::Vhdx, Access::Write)?;
+    let before = image.info().data_write_id;
+    image.write_at(&[1; 512], 0)?;
+    image.freeze()?;
+    let after = image.info().data_write_id;
+    drop(image);
+    match *open(&host, &child).unwrap_err().downcast::<disk::DiskError>()?.kind {
+        DiskErrorKind::ParentChanged { parent: named, expected, found } => {
+            ensure!((expected, found) == (before, after) && named.ends_with("ntfs-parent.vhdx"));
+        }
+        other => panic!("{other}"),
+    }
+    let seen = Folder::scan(&host, folder.path())?;
+    ensure!(matches!(seen.images[0].parent, ParentState::Changed { index: 1, expected, found } if (expected, found) == (before, after)));
+    Ok(())
+}
