@@ -225,8 +225,14 @@ impl VhdxImage {
             BlockState::NotPresent | BlockState::Zero => {}
         }
         let place = self.place_block(w, g, block)?;
-        if let Content::Bytes(_) = content {
-            self.put_content(g, place + start, length, content)?;
+        if let Content::Bytes(_) = content
+            && let Err(error) = self.put_content(g, place + start, length, content)
+        {
+            // Such as a full volume: the place is as free as before.
+            if let Some(space) = &mut w.space {
+                space.free(place, g.block_size);
+            }
+            return Err(error);
         }
         if whole || state == BlockState::Zero || !g.has_parent {
             return self.apply(w, vec![entry_patch(g.payload_entry(block), BatEntry::full(place))], false);

@@ -1,4 +1,8 @@
-//! Tests of VHDX images.
+//! Tests of VHDX images: the rules of every image; crashes; strangers' bytes; what stands in the file.
+
+mod crash;
+mod hostile;
+mod layout;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

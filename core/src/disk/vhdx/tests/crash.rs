@@ -1,0 +1,199 @@
+//! Killed or without power at any step: what was acknowledged or flushed is there.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use super::options;
+use crate::disk::{self, Image, ImageFormat};
+use crate::host_file::Access;
+use crate::testing::{CrashMode, CrashPoint, MemHost, Random, for_some_crash_points};
+use crate::units::ByteCount;
+
+const SECTOR: u64 = 512;
+const SIZE: u64 = (4 << 20) + 3 * SECTOR;
+const PATH: &str = "/leaf.vhdx";
+
+/// Per sector what it may read as after a crash: stamps, 0 being zeros.
+#[derive(Clone)]
+struct Expected {
+    /// Durable, or written since the last flush; the last one is the acknowledged one.
+    values: Vec<Vec<u32>>,
+    /// Written by the operation that failed.
+    in_flight: Vec<Option<u32>>,
+}
+
+impl Expected {
+    fn put(&mut self, first: u64, count: u64, stamp: u32, acknowledged: bool) {
+        for sector in first as usize..(first + count) as usize {
+            if acknowledged {
+                self.values[sector].push(stamp);
+            } else {
+                self.in_flight[sector] = Some(stamp);
+            }
+        }
+    }
+
+    fn flushed(&mut self) {
+        for values in &mut self.values {
+            values.drain(..values.len() - 1);
+        }
+    }
+}
+
+fn sectors(stamp: u32, count: u64) -> Vec<u8> {
+    stamp.to_le_bytes().repeat((count * SECTOR / 4) as usize)
+}
+
+fn prepare(host: &MemHost, differencing: bool) -> Expected {
+    let host = host.shared();
+    let options = options(1, SECTOR as u32, SIZE);
+    let base = Path::new(if differencing { "/base.vhdx" } else { PATH });
+    let base = disk::create(&host, base, ImageFormat::Vhdx, &options).unwrap();
+    let leaf = match differencing {
+        true => disk::create_child(&host, Path::new(PATH), &*base, options.block_size).unwrap(),
+        false => base.clone(),
+    };
+    let count = SIZE / SECTOR;
+    let mut expected = Expected { values: vec![vec![0]; count as usize], in_flight: vec![None; count as usize] };
+    for (first, stamp) in [(0, 1), (2047, 2), (count - 4, 3)] {
+        leaf.write_at(&sectors(stamp, 4), first * SECTOR).unwrap();
+        expected.put(first, 4, stamp, true);
+    }
+    leaf.flush().unwrap();
+    expected.flushed();
+    expected
+}
+
+/// Random changes until one fails, or all are done; says what may be there.
+fn change(image: &Arc<dyn Image>, expected: &mut Expected, seed: u64) {
+    let mut random = Random::new(seed);
+    let count = SIZE / SECTOR;
+    for stamp in 10..34 {
+        let whole = random.chance(1, 4);
+        let first = if whole { random.below(4) * 2048 } else { random.below(count) };
+        let length = if whole { 2048 } else { (1 + random.below(40)).min(count - first) };
+        let (value, done, durable) = match random.below(8) {
+            0..=3 => (stamp, image.write_at(&sectors(stamp, length), first * SECTOR), false),
+            4..=5 => (0, image.write_zeroes(first * SECTOR, length * SECTOR), false),
+            6 => {
+                // Gives up sectors of a differencing image, whole blocks of others.
+                let released = image.release(&[(first * SECTOR, length * SECTOR)]);
+                let absent = image.info().parent.is_some() || whole;
+                let done = released.and_then(|released| image.punch(released).map(drop));
+                if !absent {
+                    assert!(done.is_err() || image.is_writable());
+                    if done.is_ok() {
+                        expected.flushed()
+                    } else {
+                        return;
+                    }
+                    continue;
+                }
+                (0, done, true)
+            }
+            _ => match image.flush() {
+                Ok(()) => {
+                    expected.flushed();
+                    continue;
+                }
+                Err(_) => return,
+            },
+        };
+        expected.put(first, length, value, done.is_ok());
+        if done.is_err() {
+            return;
+        }
+        if durable {
+            expected.flushed();
+        }
+    }
+}
+
+fn check(host: &MemHost, expected: &Expected, point: CrashPoint) {
+    let host = host.shared();
+    for access in [Access::Look, Access::Write] {
+        let image = disk::open(&host, Path::new(PATH), ImageFormat::Vhdx, access).unwrap();
+        assert_eq!(image.check().unwrap(), Vec::<String>::new(), "{access:?} {point:?}");
+        let mut content = vec![0; SIZE as usize];
+        image.read_at(&mut content, 0).unwrap();
+        for (sector, bytes) in content.chunks_exact(SECTOR as usize).enumerate() {
+            let stamp = u32::from_le_bytes(bytes[..4].try_into().unwrap());
+            assert!(bytes.chunks_exact(4).all(|part| part == &bytes[..4]), "sector {sector} is torn, {access:?} {point:?}");
+            let values = &expected.values[sector];
+            let acknowledged = match point.mode {
+                CrashMode::Kill => values.last() == Some(&stamp),
+                CrashMode::PowerLoss => values.contains(&stamp),
+            };
+            let right = acknowledged || expected.in_flight[sector] == Some(stamp);
+            assert!(
+                right,
+                "sector {sector} is {stamp}, may be {values:?}, {:?}, {access:?} {point:?}",
+                expected.in_flight[sector]
+            );
+        }
+    }
+    // And it goes on.
+    let image = disk::open(&host, Path::new(PATH), ImageFormat::Vhdx, Access::Write).unwrap();
+    image.write_at(&sectors(99, 3), 1000 * SECTOR).unwrap();
+    image.freeze().unwrap();
+    assert!(!host.exists(Path::new("/leaf.vhdx.pending")), "{point:?}");
+}
+
+#[test]
+fn acknowledged_survives_a_kill_and_flushed_a_loss_of_power() {
+    for (seed, differencing) in [(11, true), (12, false), (13, true)] {
+        for_some_crash_points(
+            seed,
+            60,
+            |host| prepare(host, differencing),
+            |host, expected| {
+                let mut expected = expected.clone();
+                if let Ok(image) = disk::open(&host.shared(), Path::new(PATH), ImageFormat::Vhdx, Access::Write) {
+                    change(&image, &mut expected, seed);
+                    // As a kill does it: nobody closes anything.
+                    std::mem::forget(image);
+                }
+                expected
+            },
+            |host, _, expected, point| check(host, &expected, point),
+        );
+    }
+}
+
+#[test]
+fn growing_relinking_and_dropping_the_parent_happen_or_not() {
+    let bigger = SIZE + (3 << 20);
+    for_some_crash_points(
+        14,
+        80,
+        |host| prepare(host, true),
+        |host, _| {
+            let image = disk::open(&host.shared(), Path::new(PATH), ImageFormat::Vhdx, Access::Write)?;
+            image.grow(ByteCount(bigger))?;
+            image.set_linkage(uuid::Uuid::from_u128(1), Some(uuid::Uuid::from_u128(2)))?;
+            image.become_base()?;
+            std::mem::forget(image);
+            disk::Result::<()>::Ok(())
+        },
+        |host, expected, done, point| {
+            let image = disk::open(&host.shared(), Path::new(PATH), ImageFormat::Vhdx, Access::Look).unwrap();
+            let info = image.info();
+            assert_eq!(image.check().unwrap(), Vec::<String>::new(), "{point:?}");
+            assert!([SIZE, bigger].contains(&info.virtual_size.0), "{point:?}");
+            if let Some(link) = &info.parent {
+                let new = link.linkage == uuid::Uuid::from_u128(1);
+                assert_eq!(link.linkage2, new.then(|| uuid::Uuid::from_u128(2)), "{point:?}");
+            }
+            assert!(done.is_err() || info.parent.is_none() && info.virtual_size.0 == bigger, "{point:?}");
+            let mut content = vec![0; info.virtual_size.0 as usize];
+            image.read_at(&mut content, 0).unwrap();
+            for (sector, bytes) in content.chunks_exact(SECTOR as usize).enumerate() {
+                let stamp = expected.values.get(sector).map_or(0, |values| values[0]);
+                assert!(bytes == sectors(stamp, 1), "sector {sector} {point:?}");
+            }
+            // The new range hides a larger parent.
+            let new = image.extents(SIZE, info.virtual_size.0 - SIZE).unwrap();
+            assert!(info.parent.is_none() || new.iter().all(|e| e.presence != disk::Presence::Absent), "{point:?}");
+        },
+    );
+}
