@@ -1,7 +1,8 @@
-//! Snaptree: the desktop program.
+//! Snaptree: the desktop program, and the command line as its subcommands.
 
 mod action;
 mod app;
+mod cli;
 mod dialogs;
 mod dispatch;
 mod model;
@@ -16,9 +17,5 @@ mod view;
 mod widgets;
 
 fn main() -> std::process::ExitCode {
-    let Some(folders) = directories::ProjectDirs::from("", "", "snaptree") else {
-        eprintln!("snaptree: there is no home directory");
-        return std::process::ExitCode::FAILURE;
-    };
-    start::desktop(&folders.data_dir().join("machines"), None)
+    cli::main()
 }

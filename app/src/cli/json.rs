@@ -1,0 +1,273 @@
+//! The shapes of `--json`: one document per call, on the standard output.
+//!
+//! Sizes are bytes, times are seconds, instants are RFC 3339 in UTC, identifiers are UUIDs, rates are
+//! bytes a second. Fields may be added in later versions; none is renamed or removed. A figure that isn't
+//! known (yet) is `null`. The same in short is at the end of `snaptree --help`: [`HELP`].
+
+use std::path::PathBuf;
+
+use chrono::{DateTime, Utc};
+use serde::Serialize;
+use snaptree_core::cost::{Estimate, Finding, MergeTotal};
+use snaptree_core::disk::{Extent, ImageInfo};
+use snaptree_core::engine::{LatencyReport, Plan};
+use snaptree_core::snapshot::{MachineId, SnapshotId};
+use snaptree_core::units::ByteCount;
+
+/// The end of `--help`.
+pub const HELP: &str = "\
+Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by a rule.
+
+With --json a call prints one document. Sizes are bytes, times are seconds, instants are UTC.
+  any failure            {error: {kind: failed|usage|rule, reason}}
+  --what-if              {plan: \"other\" or {take|apply|delete|merge|empty_trash|remove: {figures}}}
+  machine list           [{name, id, power, kind, place, folder, disks: [{disk, size}], memory, snapshots,
+                           depth, read_mean, held, merges_due, trash, problems}]; machine show: one of these
+  machine create|import  {machine: id}
+  tree                   {machine, id, power, generation, rows: [...], merges_due, trash}; a row is {node:
+                           snapshot|ghost|now, id, label, note, parent, on_path, taken, held, depth,
+                           read_mean, read_p95, first_write, memory, protected, deletion, ghost}
+  snapshot take          {snapshot: id, latency: {pause, save, intercepted_writes, longest_stall, memory}}
+  workload verify        {disk, memory, picture_generation, wrong: [...]}
+  disk info              {file, chain: [{file, image}], problem}, the base first
+  disk map               {file, size, stretches: [{offset, length, owner, kind: data|zero|absent}]}
+  disk check             {file, problems: [{file, problem}]}
+  disk hash              {file, size, sha256}
+  disk merge             {moved, freed, finished}
+  advise                 [{machine, id, severity, kind, action}]
+  everything else        {done: sentence}
+Fields may be added; none is renamed or removed. What isn't known yet is null.";
+
+/// Something was done; a sentence says what came of it.
+#[derive(Debug, Serialize)]
+pub struct Done {
+    pub done: String,
+}
+
+/// What would be done.
+#[derive(Debug, Serialize)]
+pub struct Planned<'a> {
+    pub plan: &'a Plan,
+}
+
+/// A machine was created or imported.
+#[derive(Debug, Serialize)]
+pub struct Created {
+    pub machine: MachineId,
+}
+
+/// A snapshot was taken.
+#[derive(Debug, Serialize)]
+pub struct Taken {
+    pub snapshot: SnapshotId,
+    /// What it cost, where the machine ran.
+    pub latency: Option<Latency>,
+}
+
+/// What taking a snapshot cost a running machine, in seconds.
+#[derive(Debug, Serialize)]
+pub struct Latency {
+    pub pause: f64,
+    pub save: f64,
+    pub intercepted_writes: u64,
+    pub longest_stall: f64,
+    pub memory: ByteCount,
+}
+
+impl Latency {
+    pub fn of(report: &LatencyReport) -> Self {
+        Self {
+            pause: report.pause.as_secs_f64(),
+            save: report.save.as_secs_f64(),
+            intercepted_writes: report.intercepted_writes,
+            longest_stall: report.longest_stall.as_secs_f64(),
+            memory: report.memory,
+        }
+    }
+}
+
+/// A machine.
+#[derive(Debug, Serialize)]
+pub struct Machine {
+    pub name: String,
+    pub id: MachineId,
+    /// `off`, `saved`, `starting`, `running`, `paused` or `failed`.
+    pub power: &'static str,
+    /// `workload`.
+    pub kind: snaptree_core::snapshot::MachineKind,
+    /// `library`, or `folder` where it is only looked at.
+    pub place: &'static str,
+    pub folder: PathBuf,
+    pub disks: Vec<DiskSize>,
+    pub memory: ByteCount,
+    /// How many snapshots it has.
+    pub snapshots: usize,
+    /// Images in Now's deepest chain.
+    pub depth: u32,
+    /// Images that a plain stack consults per read of Now, mean.
+    pub read_mean: Option<f64>,
+    /// Bytes of all its images and saved memory.
+    pub held: ByteCount,
+    pub merges_due: MergeTotal,
+    /// Bytes in the trash.
+    pub trash: ByteCount,
+    pub problems: Vec<String>,
+}
+
+/// A disk of a machine.
+#[derive(Debug, Serialize)]
+pub struct DiskSize {
+    pub disk: String,
+    pub size: ByteCount,
+}
+
+/// A machine's tree.
+#[derive(Debug, Serialize)]
+pub struct Tree {
+    pub machine: String,
+    pub id: MachineId,
+    pub power: &'static str,
+    /// Grows with every change of the tree.
+    pub generation: u64,
+    /// Parents before children.
+    pub rows: Vec<Row>,
+    pub merges_due: MergeTotal,
+    /// Bytes in the trash.
+    pub trash: ByteCount,
+}
+
+/// A row of the tree.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    /// `snapshot`, `ghost` (deleted, but some of its bytes are still there) or `now`.
+    pub node: &'static str,
+    pub id: Option<SnapshotId>,
+    pub label: String,
+    pub note: String,
+    /// The row's node that it hangs from.
+    pub parent: Option<SnapshotId>,
+    /// Whether Now continues from it.
+    pub on_path: bool,
+    pub taken: Option<DateTime<Utc>>,
+    /// Bytes of its own images and saved memory.
+    pub held: ByteCount,
+    pub depth: u32,
+    /// Images that a plain stack consults per read: mean, and 95th percentile.
+    pub read_mean: Option<f64>,
+    pub read_p95: Option<u32>,
+    /// Share (0 to 1) of the disks whose first write must allocate.
+    pub first_write: Option<f64>,
+    /// Bytes of saved memory, if it was saved.
+    pub memory: Option<ByteCount>,
+    pub protected: bool,
+    /// What deleting it would do; only of snapshots.
+    pub deletion: Option<Deletion>,
+    /// Why it is still there; only of ghosts.
+    pub ghost: Option<Ghost>,
+}
+
+/// What a deletion would do.
+#[derive(Debug, Serialize)]
+pub struct Deletion {
+    /// Bytes that come back when the trash is emptied.
+    pub frees: ByteCount,
+    /// Bytes that merges have to move.
+    pub moves: ByteCount,
+    /// Bytes that come back once they are merged.
+    pub comes_back: ByteCount,
+    /// Free space that the merges need.
+    pub scratch: ByteCount,
+    /// Bytes that other branches go on holding.
+    pub retained: ByteCount,
+    pub seconds: Option<Estimate>,
+}
+
+/// Why a deleted snapshot's bytes are still there.
+#[derive(Debug, Serialize)]
+pub struct Ghost {
+    pub deleted: DateTime<Utc>,
+    /// Whether a merge is due that would give them back.
+    pub merge_due: bool,
+    /// The nodes that hold it, by label.
+    pub held_by: Vec<String>,
+}
+
+/// One image of a chain.
+#[derive(Debug, Serialize)]
+pub struct ChainImage {
+    pub file: PathBuf,
+    pub image: ImageInfo,
+}
+
+/// `disk info`.
+#[derive(Debug, Serialize)]
+pub struct DiskInfo {
+    pub file: PathBuf,
+    /// The base first.
+    pub chain: Vec<ChainImage>,
+    /// Why the chain ends early.
+    pub problem: Option<String>,
+}
+
+/// A stretch of `disk map`.
+#[derive(Debug, Serialize)]
+pub struct Stretch {
+    pub offset: u64,
+    pub length: u64,
+    /// The file that holds it.
+    pub owner: Option<PathBuf>,
+    /// `data`, `zero` or `absent`.
+    pub kind: &'static str,
+}
+
+impl Stretch {
+    /// Of one image alone.
+    pub fn of(extent: &Extent, file: &std::path::Path) -> Self {
+        use snaptree_core::disk::Presence;
+        let (kind, owner) = match extent.presence {
+            Presence::Data { .. } => ("data", Some(file.to_path_buf())),
+            Presence::Zero => ("zero", Some(file.to_path_buf())),
+            Presence::Absent => ("absent", None),
+        };
+        Self { offset: extent.offset, length: extent.length, owner, kind }
+    }
+}
+
+/// `disk map`.
+#[derive(Debug, Serialize)]
+pub struct DiskMap {
+    pub file: PathBuf,
+    pub size: ByteCount,
+    pub stretches: Vec<Stretch>,
+}
+
+/// `disk check`.
+#[derive(Debug, Serialize)]
+pub struct DiskCheck {
+    pub file: PathBuf,
+    pub problems: Vec<FileProblem>,
+}
+
+/// Something wrong with a file.
+#[derive(Debug, Serialize)]
+pub struct FileProblem {
+    pub file: PathBuf,
+    pub problem: String,
+}
+
+/// `disk hash`.
+#[derive(Debug, Serialize)]
+pub struct DiskHash {
+    pub file: PathBuf,
+    pub size: ByteCount,
+    pub sha256: String,
+}
+
+/// A finding of `advise`.
+#[derive(Debug, Serialize)]
+pub struct Advice {
+    pub machine: String,
+    pub id: MachineId,
+    #[serde(flatten)]
+    pub finding: Finding,
+}

@@ -1,0 +1,213 @@
+//! `machine`: create, list, show, start, stop, remove, import.
+
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+use snaptree_core::cost::{MergeTotal, merges_due, node_cost};
+use snaptree_core::disk::ImageFormat;
+use snaptree_core::engine::{Command, CreateMachine, ImportMode, MachineState, Place};
+use snaptree_core::snapshot::{MachineKind, NodeRef, WorkloadProfile};
+use snaptree_core::units::ByteCount;
+
+use super::client::Client;
+use super::output::{Align, Output, table};
+use super::words::{bytes, count, estimate, power};
+use super::{Common, Done, Failure, json, parse, plan};
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Creates a machine.
+    Create {
+        /// Its name, which is also its folder's.
+        name: String,
+        /// A disk's size, such as 20G; once for each disk.
+        #[arg(long = "disk", value_name = "SIZE", required = true, value_parser = parse::size)]
+        disks: Vec<ByteCount>,
+        /// Its memory.
+        #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse::size)]
+        memory: ByteCount,
+        /// Format of its disks.
+        #[arg(long, default_value = "vhdx")]
+        format: Format,
+        /// What runs it.
+        #[arg(long, default_value = "workload")]
+        kind: Kind,
+        /// The built-in machine's seed: everything it does follows from this.
+        #[arg(long)]
+        seed: Option<u64>,
+    },
+    /// Lists the machines.
+    List,
+    /// Shows one machine.
+    Show {
+        /// The machine's name or identifier.
+        name: String,
+    },
+    /// Starts a machine; returns when it runs.
+    Start {
+        /// The machine's name or identifier.
+        name: String,
+    },
+    /// Stops a running machine.
+    Stop {
+        /// The machine's name or identifier.
+        name: String,
+    },
+    /// Forgets a machine; its files stay unless --delete-files is given.
+    Remove {
+        /// The machine's name or identifier.
+        name: String,
+        /// Deletes its folder with all that is in it.
+        #[arg(long)]
+        delete_files: bool,
+    },
+    /// Brings a chain of images in as a machine, copied unless --move is given.
+    Import {
+        /// The leaf of the chain, or a folder with it.
+        path: PathBuf,
+        /// The machine's name [default: the file's].
+        #[arg(long)]
+        name: Option<String>,
+        /// Moves the files instead of copying them.
+        #[arg(long = "move")]
+        moves: bool,
+    },
+}
+
+/// Formats of new disks.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Format {
+    /// Microsoft's VHDX.
+    Vhdx,
+}
+
+/// What runs a machine.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Kind {
+    /// The built-in machine.
+    Workload,
+}
+
+pub fn run(verb: Verb, common: &Common, output: &Output) -> Done {
+    let mut client = Client::open(common)?;
+    let command = match verb {
+        Verb::List => return list(&mut client, output),
+        Verb::Show { name } => return show(&mut client, &name, output),
+        Verb::Create { name, disks, memory, format: Format::Vhdx, kind: Kind::Workload, seed } => {
+            let workload = WorkloadProfile::default();
+            let workload = WorkloadProfile { seed: seed.unwrap_or(workload.seed), ..workload };
+            let (kind, format) = (MachineKind::Workload, ImageFormat::Vhdx);
+            Command::Create(CreateMachine { name, kind, memory, disks, format, workload })
+        }
+        Verb::Start { name } => Command::Start(client.machine(&name)?.machine.id),
+        Verb::Stop { name } => Command::Stop(client.machine(&name)?.machine.id),
+        Verb::Remove { name, delete_files } => {
+            let state = if client.is_what_if() { client.counted(&name)? } else { client.machine(&name)? };
+            Command::Remove { machine: state.machine.id, delete_files }
+        }
+        Verb::Import { path, name, moves } => {
+            let path = std::path::absolute(&path)?;
+            let stem = || path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+            let name = name.or_else(stem).ok_or_else(|| Failure::usage("give the machine's name with --name"))?;
+            Command::Import { path, name, mode: if moves { ImportMode::Move } else { ImportMode::Copy } }
+        }
+    };
+    let answer = client.call(command)?;
+    plan::answer(output, None, &answer)
+}
+
+fn list(client: &mut Client, output: &Output) -> Done {
+    client.settle();
+    let machines: Vec<json::Machine> = client.all()?.iter().map(|state| machine(state)).collect();
+    let library = client.library();
+    for problem in &library.problems {
+        eprintln!("snaptree: {problem}");
+    }
+    let columns = [
+        ("NAME", Align::Left),
+        ("STATE", Align::Left),
+        ("SNAPSHOTS", Align::Right),
+        ("DEPTH", Align::Right),
+        ("IMAGES/READ", Align::Right),
+        ("HELD", Align::Right),
+        ("DUE", Align::Left),
+    ];
+    output.say(&machines, || {
+        if machines.is_empty() {
+            return vec![format!("No machines in {}.", library.folder.display())];
+        }
+        let row = |m: &json::Machine| {
+            let state = if m.place == "folder" { "looked at" } else { m.power };
+            vec![
+                m.name.clone(),
+                state.to_owned(),
+                m.snapshots.to_string(),
+                m.depth.to_string(),
+                m.read_mean.map_or_else(|| "-".into(), |mean| format!("{mean:.1}")),
+                bytes(m.held),
+                due(&m.merges_due),
+            ]
+        };
+        table(&columns, &machines.iter().map(row).collect::<Vec<_>>())
+    });
+    Ok(())
+}
+
+fn due(total: &MergeTotal) -> String {
+    if total.merges == 0 {
+        return String::new();
+    }
+    format!("{}, {} to move, {}", count(total.merges as usize, "merge"), bytes(total.data), estimate(total.time))
+}
+
+fn show(client: &mut Client, name: &str, output: &Output) -> Done {
+    let state = client.counted(name)?;
+    let m = machine(&state);
+    output.say(&m, || {
+        let mut lines = vec![
+            format!("Name       {}", m.name),
+            format!("Identifier {}", m.id),
+            format!("State      {}", m.power),
+            format!("Folder     {}", m.folder.display()),
+            format!("Memory     {}", bytes(m.memory)),
+        ];
+        lines.extend(m.disks.iter().map(|d| format!("Disk       {}, {}", d.disk, bytes(d.size))));
+        let reads = m.read_mean.map_or_else(String::new, |mean| format!(", {mean:.1} images a read"));
+        lines.push(format!("Snapshots  {}, depth {}{reads}", m.snapshots, m.depth));
+        lines.push(format!("Holds      {}, and {} in the trash", bytes(m.held), bytes(m.trash)));
+        if m.merges_due.merges > 0 {
+            lines.push(format!("Due        {}", due(&m.merges_due)));
+        }
+        lines.extend(m.problems.iter().map(|problem| format!("Problem    {problem}")));
+        lines
+    });
+    Ok(())
+}
+
+/// A machine's figures.
+fn machine(state: &MachineState) -> json::Machine {
+    let m = &state.machine;
+    let facts = state.facts();
+    let now = node_cost(&facts, NodeRef::Now, &[]).unwrap_or_default();
+    let memory: ByteCount = m.snapshots.values().filter_map(|s| s.memory.as_ref()).map(|m| m.held).sum();
+    json::Machine {
+        name: m.name.clone(),
+        id: m.id,
+        power: power(&state.power),
+        kind: m.kind,
+        place: match state.place {
+            Place::Library => "library",
+            Place::Folder(_) => "folder",
+        },
+        folder: state.folder.clone(),
+        disks: m.configuration.disks.iter().map(|d| json::DiskSize { disk: d.id.0.clone(), size: d.size }).collect(),
+        memory: m.configuration.memory,
+        snapshots: m.snapshots.len(),
+        depth: now.depth,
+        read_mean: now.read_mean,
+        held: state.files.values().map(|f| f.held).sum::<ByteCount>() + memory,
+        merges_due: MergeTotal::of(&facts, &merges_due(&facts)),
+        trash: m.trash.iter().map(|t| t.held).sum(),
+        problems: state.problems.clone(),
+    }
+}

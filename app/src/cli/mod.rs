@@ -1,0 +1,186 @@
+//! The command line: the same engine as the window's, by verbs.
+//!
+//! ```text
+//! arguments ─ clap ─> verb ─> names looked up in the engine's states ─> Command ─> Answer ─> words or JSON
+//! disk verbs ───────────────> chain, disk: on files directly, with the same locks
+//! ```
+//!
+//! Exit status: 0 done, 1 failed, 2 wrong usage (a name that is unknown or ambiguous included),
+//! 3 refused by a rule. The shapes of `--json` are described in [`json`].
+
+mod advise;
+mod client;
+mod demo;
+mod disk;
+mod graph;
+mod json;
+mod machine;
+mod merge;
+mod names;
+mod output;
+mod parse;
+mod plan;
+mod serve;
+mod snapshot;
+mod tree;
+mod words;
+mod workload;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Args, Parser, Subcommand};
+use snaptree_core::engine::{Refusal, RefusalKind};
+
+use output::Output;
+
+/// Manages the snapshot trees of virtual machines.
+///
+/// Without a command it opens the desktop program.
+#[derive(Debug, Parser)]
+#[command(name = "snaptree", version, after_long_help = json::HELP)]
+struct Cli {
+    #[command(flatten)]
+    common: Common,
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+/// What every verb takes.
+#[derive(Debug, Clone, Args)]
+struct Common {
+    /// The library's folder [default: the platform's data directory].
+    #[arg(long, global = true, value_name = "DIR")]
+    library: Option<PathBuf>,
+    /// Prints one JSON document instead of text.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Changes nothing; says what would be done.
+    #[arg(long, global = true)]
+    what_if: bool,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Creates, lists, starts, stops, imports and removes machines.
+    #[command(subcommand)]
+    Machine(machine::Verb),
+    /// Shows a machine's tree with sizes, depth, cost and what is due.
+    Tree(tree::Tree),
+    /// Takes, applies, deletes and describes snapshots (checkpoints).
+    #[command(subcommand)]
+    Snapshot(snapshot::Verb),
+    /// Carries out the merges that are due.
+    Merge(merge::Merge),
+    /// Shows or empties a machine's trash.
+    #[command(subcommand)]
+    Trash(merge::TrashVerb),
+    /// Runs and verifies the built-in machine.
+    #[command(subcommand)]
+    Workload(workload::Verb),
+    /// Looks at disk images and changes them, outside of any library.
+    #[command(subcommand)]
+    Disk(disk::Verb),
+    /// Says what somebody should look at.
+    Advise(advise::Advise),
+    /// Owns a running machine until it is off (`machine start` does this by itself).
+    Serve(serve::Serve),
+    /// Opens a library that shows the whole idea.
+    Demo(demo::Demo),
+}
+
+/// Why a verb didn't do what it was asked.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    /// Wrong usage: exit status 2.
+    #[error("{0}")]
+    Usage(String),
+    /// The engine said no: exit status 3 for a rule, 1 for a failure.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+}
+
+impl Failure {
+    fn usage(text: impl Into<String>) -> Self {
+        Self::Usage(text.into())
+    }
+
+    fn failed(text: impl Into<String>) -> Self {
+        Self::Refused(Refusal::failed(text))
+    }
+
+    /// The exit status, and the same as a word.
+    fn status(&self) -> (u8, &'static str) {
+        match self {
+            Self::Usage(_) => (2, "usage"),
+            Self::Refused(Refusal { kind: RefusalKind::Rule, .. }) => (3, "rule"),
+            Self::Refused(Refusal { kind: RefusalKind::Failed, .. }) => (1, "failed"),
+        }
+    }
+}
+
+impl From<snaptree_core::disk::DiskError> for Failure {
+    fn from(error: snaptree_core::disk::DiskError) -> Self {
+        Self::Refused(error.into())
+    }
+}
+
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Self {
+        Self::failed(error.to_string())
+    }
+}
+
+/// What a verb ends with.
+type Done = Result<(), Failure>;
+
+/// Runs the program.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = Output::new(cli.common.json);
+    let Some(verb) = cli.verb else {
+        eprintln!("snaptree: the window isn't part of this build; `snaptree --help` names the commands");
+        return ExitCode::FAILURE;
+    };
+    match run(&cli.common, verb, &output) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let (status, kind) = failure.status();
+            output.failure(kind, &failure.to_string());
+            ExitCode::from(status)
+        }
+    }
+}
+
+fn run(common: &Common, verb: Verb, output: &Output) -> Done {
+    match verb {
+        Verb::Machine(verb) => machine::run(verb, common, output),
+        Verb::Tree(verb) => tree::run(&verb, common, output),
+        Verb::Snapshot(verb) => snapshot::run(verb, common, output),
+        Verb::Merge(verb) => merge::run(&verb, common, output),
+        Verb::Trash(verb) => merge::run_trash(&verb, common, output),
+        Verb::Workload(verb) => workload::run(&verb, common, output),
+        Verb::Disk(verb) => disk::run(&verb, common, output),
+        Verb::Advise(verb) => advise::run(&verb, common, output),
+        Verb::Serve(verb) => serve::run(&verb, common),
+        Verb::Demo(verb) => demo::run(&verb, common, output),
+    }
+}
+
+impl Common {
+    /// The library's folder.
+    fn library(&self) -> Result<PathBuf, Failure> {
+        match &self.library {
+            Some(folder) => Ok(folder.clone()),
+            None => default_library().ok_or_else(|| Failure::usage("there is no home directory; give --library DIR")),
+        }
+    }
+}
+
+/// The library's folder where none is given: in the platform's data directory.
+pub fn default_library() -> Option<PathBuf> {
+    Some(directories::ProjectDirs::from("", "", "snaptree")?.data_dir().join("machines"))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,193 @@
+//! `tree`: a machine's snapshots with lanes, sizes, costs and what deleting each would do.
+
+use clap::Args;
+use snaptree_core::cost::{DeletionCost, MachineFacts, MergeTotal, deletion_cost, merges_due, node_cost};
+use snaptree_core::engine::MachineState;
+use snaptree_core::snapshot::{ImageId, NodeRef, Snapshot, Tree as NodeTree, TreeRow};
+use snaptree_core::units::ByteCount;
+
+use super::client::Client;
+use super::graph::{Lanes, lanes};
+use super::output::{Align, Output, table};
+use super::plan::{deletion_short, node_name};
+use super::words::{bytes, count, estimate_long, list, power};
+use super::{Common, Done, json};
+
+/// Shows a machine's tree.
+#[derive(Debug, Args)]
+pub struct Tree {
+    /// The machine's name or identifier.
+    name: String,
+}
+
+pub fn run(verb: &Tree, common: &Common, output: &Output) -> Done {
+    let state = Client::open(common)?.counted(&verb.name)?;
+    let tree = tree(&state);
+    output.say(&tree.json, || tree.lines());
+    Ok(())
+}
+
+/// A tree, ready to be shown.
+pub struct Shown {
+    pub json: json::Tree,
+    lanes: Vec<Lanes>,
+    /// What deleting would do, or why a ghost is still there, row by row.
+    remarks: Vec<String>,
+}
+
+/// Everything about a machine's tree.
+pub fn tree(state: &MachineState) -> Shown {
+    let machine = &state.machine;
+    let facts = state.facts();
+    let nodes = NodeTree::of(machine);
+    let rows = nodes.rows();
+    let due: Vec<ImageId> = nodes.runs().into_iter().flat_map(|run| run.images).collect();
+    let mut remarks = Vec::with_capacity(rows.len());
+    let shown = rows.iter().map(|row| {
+        let (json, remark) = shown_row(&facts, &nodes, row, &rows, &due);
+        remarks.push(remark);
+        json
+    });
+    let json = json::Tree {
+        machine: machine.name.clone(),
+        id: machine.id,
+        power: power(&state.power),
+        generation: machine.generation,
+        rows: shown.collect(),
+        merges_due: MergeTotal::of(&facts, &merges_due(&facts)),
+        trash: machine.trash.iter().map(|item| item.held).sum(),
+    };
+    Shown { json, lanes: lanes(&rows), remarks }
+}
+
+fn shown_row(
+    facts: &MachineFacts<'_>,
+    nodes: &NodeTree<'_>,
+    row: &TreeRow,
+    rows: &[TreeRow],
+    due: &[ImageId],
+) -> (json::Row, String) {
+    let machine = facts.machine;
+    let cost = node_cost(facts, row.node, &[]).unwrap_or_default();
+    let id = match row.node {
+        NodeRef::Snapshot(id) | NodeRef::Ghost(id) => Some(id),
+        NodeRef::Now => None,
+    };
+    let parent = row.parent.and_then(|parent| match rows[parent].node {
+        NodeRef::Snapshot(id) | NodeRef::Ghost(id) => Some(id),
+        NodeRef::Now => None,
+    });
+    let ghost = id.and_then(|id| machine.ghosts.get(&id)).filter(|_| matches!(row.node, NodeRef::Ghost(_)));
+    let snapshot: Option<&Snapshot> = match row.node {
+        NodeRef::Snapshot(id) => machine.snapshots.get(&id),
+        _ => ghost.map(|g| &g.snapshot),
+    };
+    let mut json = json::Row {
+        node: match row.node {
+            NodeRef::Snapshot(_) => "snapshot",
+            NodeRef::Ghost(_) => "ghost",
+            NodeRef::Now => "now",
+        },
+        id,
+        label: snapshot.map_or_else(|| "Now".into(), |s| s.label.clone()),
+        note: snapshot.map_or_else(String::new, |s| s.note.clone()),
+        parent,
+        on_path: row.on_path,
+        taken: snapshot.map(|s| s.taken),
+        held: cost.held,
+        depth: cost.depth,
+        read_mean: cost.read_mean,
+        read_p95: cost.read_p95,
+        first_write: cost.first_write,
+        memory: snapshot.and_then(|s| s.memory.as_ref()).map(|m| m.held),
+        protected: snapshot.is_some_and(|s| s.protected),
+        deletion: None,
+        ghost: None,
+    };
+    let remark = match (row.node, ghost) {
+        (NodeRef::Now, _) => "you are here".into(),
+        (_, Some(ghost)) => {
+            let images: Vec<ImageId> =
+                ghost.snapshot.images.values().copied().filter(|image| machine.images.contains_key(image)).collect();
+            json.held = images.iter().map(|image| facts.held(*image)).sum();
+            let merge_due = images.iter().any(|image| due.contains(image));
+            let mut held_by: Vec<String> = images
+                .iter()
+                .flat_map(|image| nodes.readers(*image))
+                .flat_map(|reader| reader.nodes)
+                .map(|node| node_name(node, Some(machine)))
+                .collect();
+            held_by.sort();
+            held_by.dedup();
+            let why = if merge_due { "merge due".into() } else { format!("held by {}", list(&held_by)) };
+            json.ghost = Some(json::Ghost { deleted: ghost.deleted, merge_due, held_by });
+            format!("deleted, {} still held, {why}", bytes(json.held))
+        }
+        (NodeRef::Snapshot(id), None) => match deletion_cost(facts, &[id], false) {
+            Some(cost) => {
+                json.deletion = Some(deletion(&cost));
+                if json.protected { "protected".into() } else { deletion_short(&cost) }
+            }
+            None => String::new(),
+        },
+        (NodeRef::Ghost(_), None) => String::new(),
+    };
+    (json, remark)
+}
+
+fn deletion(cost: &DeletionCost) -> json::Deletion {
+    json::Deletion {
+        frees: cost.frees,
+        moves: cost.merges.data,
+        comes_back: cost.merges.comes_back,
+        scratch: cost.merges.scratch,
+        retained: cost.retained,
+        seconds: cost.merges.time,
+    }
+}
+
+impl Shown {
+    /// In columns, for people.
+    pub fn lines(&self) -> Vec<String> {
+        let columns = [
+            ("SNAPSHOT", Align::Left),
+            ("TAKEN (UTC)", Align::Left),
+            ("HELD", Align::Right),
+            ("DEPTH", Align::Right),
+            ("IMAGES/READ", Align::Right),
+            ("DELETING IT", Align::Left),
+        ];
+        let mut cells = Vec::new();
+        for ((row, lanes), remark) in self.json.rows.iter().zip(&self.lanes).zip(&self.remarks) {
+            cells.extend(lanes.before.iter().map(|lane| vec![lane.clone()]));
+            let memory = if row.memory.is_some() && row.node == "snapshot" { " [memory]" } else { "" };
+            cells.push(vec![
+                format!("{} {}{memory}", lanes.row, row.label),
+                row.taken.map_or_else(String::new, |taken| taken.format("%Y-%m-%d %H:%M").to_string()),
+                bytes(row.held),
+                row.depth.to_string(),
+                row.read_mean.map_or_else(|| "-".into(), |mean| format!("{mean:.1}")),
+                remark.clone(),
+            ]);
+        }
+        let mut lines = table(&columns, &cells);
+        let held: ByteCount = self.json.rows.iter().filter(|row| row.node != "now").map(|row| row.held).sum();
+        let mut foot = format!("{} is {}. Snapshots hold {}", self.json.machine, self.json.power, bytes(held));
+        if self.json.trash > ByteCount::ZERO {
+            foot += &format!(", the trash {}", bytes(self.json.trash));
+        }
+        foot.push('.');
+        lines.push(foot);
+        let due = &self.json.merges_due;
+        if due.merges > 0 {
+            lines.push(format!(
+                "Due: {}, {} to move, {}; {} come back.",
+                count(due.merges as usize, "merge"),
+                bytes(due.data),
+                estimate_long(due.time),
+                bytes(due.comes_back)
+            ));
+        }
+        lines
+    }
+}
