@@ -2,15 +2,15 @@
 
 use chrono::Utc;
 use clap::Args;
-use snaptree_core::cost::{Action, FindingKind, Severity, advise};
+use snaptree_core::cost::{Action, Severity, advise};
 use snaptree_core::engine::MachineState;
 use snaptree_core::snapshot::{NodeRef, SnapshotId};
 
 use super::client::Client;
 use super::output::{Align, Output, table};
 use super::plan::node_name;
-use super::words::{bytes, count, estimate};
 use super::{Common, Done, json};
+use crate::text;
 
 /// Says what somebody should look at.
 #[derive(Debug, Args)]
@@ -54,7 +54,7 @@ pub fn run(verb: &Advise, common: &Common, output: &Output) -> Done {
                     Severity::Urgent => "urgent",
                 };
                 let action = finding.action.as_ref().map_or_else(String::new, |action| button(action, state));
-                vec![severity.to_owned(), state.machine.name.clone(), words(&finding.kind, state), action]
+                vec![severity.to_owned(), state.machine.name.clone(), text::advice(finding, |id| label(id, state)).text, action]
             })
             .collect();
         table(&columns, &rows)
@@ -64,37 +64,6 @@ pub fn run(verb: &Advise, common: &Common, output: &Output) -> Done {
 
 fn label(id: SnapshotId, state: &MachineState) -> String {
     node_name(NodeRef::Snapshot(id), Some(&state.machine))
-}
-
-fn words(kind: &FindingKind, state: &MachineState) -> String {
-    match kind {
-        FindingKind::ChainTooDeep { depth, depth_after, read_mean, read_mean_after, .. } => {
-            let reads = match (read_mean, read_mean_after) {
-                (Some(now), Some(then)) => format!(", reads {now:.1} images; {then:.1} afterwards"),
-                _ => String::new(),
-            };
-            format!("chain of {depth}, {depth_after} afterwards{reads}")
-        }
-        FindingKind::SnapshotTooOld { snapshot, age_hours, count: n, .. } => {
-            let age = if *age_hours < 48 { format!("{age_hours} h") } else { format!("{} days", age_hours / 24) };
-            let more = if *n > 1 { format!(", {} more are old", n - 1) } else { String::new() };
-            format!("{} is {age} old and no backup{more}", label(*snapshot, state))
-        }
-        FindingKind::MergeDue { total } => format!(
-            "{} due: {} to move, {}, {} come back",
-            count(total.merges as usize, "merge"),
-            bytes(total.data),
-            estimate(total.time),
-            bytes(total.comes_back)
-        ),
-        FindingKind::DiskFilling { free, trash } => {
-            format!("{} free on its volume, {} in the trash", bytes(*free), bytes(*trash))
-        }
-        FindingKind::MergeWontFit { scratch, free } => format!("a merge needs {}, {} are free", bytes(*scratch), bytes(*free)),
-        FindingKind::TrashHolds { bytes: held, files } => {
-            format!("the trash holds {} in {}", bytes(*held), count(*files as usize, "file"))
-        }
-    }
 }
 
 /// The verb that does it.

@@ -17,7 +17,8 @@ use snaptree_core::host_file::OsHost;
 use snaptree_core::snapshot::MachineId;
 use snaptree_core::units::ByteCount;
 
-use super::{Common, Failure, names, words};
+use super::{Common, Failure, names};
+use crate::text;
 
 /// How long the engine may take to look at a machine's files.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -214,11 +215,11 @@ impl Progress {
         let mut line = job.title.clone();
         if job.total > ByteCount::ZERO {
             let percent = (job.done.0 as f64 / job.total.0 as f64 * 100.0).min(100.0);
-            line += &format!(": {} of {} ({percent:.0} %)", words::bytes(job.done), words::bytes(job.total));
-            line += &format!(", {}", words::rate(job.rate));
+            line += &format!(": {} of {} ({percent:.0} %)", text::bytes(job.done), text::bytes(job.total));
+            line += &format!(", {}", text::rate(job.rate));
         }
         if let Some(left) = job.left {
-            line += &format!(", {} left", words::duration(left));
+            line += &format!(", {} left", text::duration(left));
         }
         eprint!("\r\x1b[K{line}");
         let _ = stderr().flush();

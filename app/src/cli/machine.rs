@@ -11,8 +11,8 @@ use snaptree_core::units::ByteCount;
 
 use super::client::Client;
 use super::output::{Align, Output, table};
-use super::words::{bytes, count, estimate, power};
 use super::{Common, Done, Failure, json, parse, plan};
+use crate::text::{bytes, count, merge, power};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -157,7 +157,7 @@ fn due(total: &MergeTotal) -> String {
     if total.merges == 0 {
         return String::new();
     }
-    format!("{}, {} to move, {}", count(total.merges as usize, "merge"), bytes(total.data), estimate(total.time))
+    format!("{}, {}", count(total.merges as usize, "merge"), merge(total))
 }
 
 fn show(client: &mut Client, name: &str, output: &Output) -> Done {

@@ -23,7 +23,6 @@ mod plan;
 mod serve;
 mod snapshot;
 mod tree;
-mod words;
 mod workload;
 
 use std::path::PathBuf;
@@ -138,11 +137,14 @@ type Done = Result<(), Failure>;
 pub fn main() -> ExitCode {
     let cli = Cli::parse();
     let output = Output::new(cli.common.json);
-    let Some(verb) = cli.verb else {
-        eprintln!("snaptree: the window isn't part of this build; `snaptree --help` names the commands");
-        return ExitCode::FAILURE;
+    let done = match cli.verb {
+        Some(verb) => run(&cli.common, verb, &output),
+        None => match cli.common.library() {
+            Ok(library) => return crate::start::desktop(&library, None),
+            Err(failure) => Err(failure),
+        },
     };
-    match run(&cli.common, verb, &output) {
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             let (status, kind) = failure.status();

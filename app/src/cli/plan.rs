@@ -2,13 +2,14 @@
 
 use snaptree_core::cost::{DeletionCost, MergeCost, MergeTotal};
 use snaptree_core::engine::{Answer, LatencyReport, Plan};
-use snaptree_core::snapshot::{Machine, NodeRef};
+use snaptree_core::snapshot::{Machine, NodeRef, Settings};
 use snaptree_core::units::ByteCount;
 use snaptree_core::vm::VerifyReport;
 
 use super::output::Output;
-use super::words::{bytes, count, estimate, estimate_long, list, short_duration};
 use super::{Done, Failure, json};
+use crate::model::Node;
+use crate::text::{self, bytes, count, estimate, estimate_long, list, short_duration};
 
 /// Says an answer. `machine` gives nodes their labels.
 pub fn answer(output: &Output, machine: Option<&Machine>, answer: &Answer) -> Done {
@@ -101,7 +102,7 @@ fn merge(merges: &[MergeCost], total: &MergeTotal) -> Vec<String> {
             m.disk,
             m.run.len(),
             bytes(m.bytes.data),
-            estimate(m.time),
+            estimate(m.time).unwrap_or_else(|| "time not known yet".into()),
             bytes(m.scratch),
             bytes(m.comes_back)
         )
@@ -119,53 +120,13 @@ fn merge(merges: &[MergeCost], total: &MergeTotal) -> Vec<String> {
 
 /// What a deletion leads to, one fact a line.
 fn deletion(cost: &DeletionCost, machine: Option<&Machine>) -> Vec<String> {
-    let mut lines = Vec::new();
     let names: Vec<String> = cost.snapshots.iter().map(|id| node_name(NodeRef::Snapshot(*id), machine)).collect();
-    lines.push(format!("Deletes {}.", list(&names)));
-    if cost.frees > ByteCount::ZERO {
-        lines.push(format!("Frees {} when the trash is emptied.", bytes(cost.frees)));
-    }
-    if cost.merges.merges > 0 {
-        lines.push(format!(
-            "{} due: {} to move, {}, {} of scratch; {} come back.",
-            match cost.merges.merges {
-                1 => "1 merge becomes".into(),
-                n => format!("{n} merges become"),
-            },
-            bytes(cost.merges.data),
-            estimate_long(cost.merges.time),
-            bytes(cost.merges.scratch),
-            bytes(cost.merges.comes_back)
-        ));
-    }
-    for kept in cost.disks.iter().flat_map(|disk| &disk.retained) {
-        let by: Vec<String> = kept.by.iter().map(|node| node_name(*node, machine)).collect();
-        lines.push(format!("{} stay: held by {}.", bytes(kept.held), list(&by)));
-    }
-    if cost.disks.iter().any(|disk| disk.uncounted) {
-        lines.push("A disk is still being counted, so the bytes of its merge aren't known yet.".into());
-    }
-    if let (Some(before), Some(after)) = (cost.before.read_mean, cost.after.read_mean)
-        && (before - after).abs() >= 0.05
-    {
-        let (deep, then) = (cost.before.depth, cost.after.depth);
-        lines.push(format!("Now then has a depth of {then} (now {deep}) and reads {after:.1} images (now {before:.1})."));
-    }
+    let trash_hours = machine.map_or_else(Settings::default, |m| m.settings.clone()).trash_hours;
+    let mut lines = vec![format!("Deletes {}.", list(&names))];
+    let name = |node: Node| machine.map_or_else(|| "another branch".into(), |m| node_name(node.in_core(m), machine));
+    lines.extend(text::deletion(cost, name, trash_hours));
+    lines.extend(text::reads_change(cost).map(|change| format!("Afterwards Now has {change}.")));
     lines
-}
-
-/// What deleting one snapshot would do, for a row of the tree.
-pub fn deletion_short(cost: &DeletionCost) -> String {
-    let retained: usize = cost.disks.iter().flat_map(|disk| &disk.retained).map(|r| r.by.len()).max().unwrap_or(0);
-    if cost.disks.iter().any(|disk| disk.uncounted) {
-        "merges, still being counted".into()
-    } else if cost.merges.merges > 0 {
-        format!("merges {}, {}", bytes(cost.merges.data), estimate(cost.merges.time))
-    } else if retained > 0 {
-        format!("frees nothing: {} hold it", count(retained, "branch").replace("branchs", "branches"))
-    } else {
-        format!("frees {}", bytes(cost.frees))
-    }
 }
 
 /// A node as people know it.

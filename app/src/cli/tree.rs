@@ -9,9 +9,9 @@ use snaptree_core::units::ByteCount;
 use super::client::Client;
 use super::graph::{Lanes, lanes};
 use super::output::{Align, Output, table};
-use super::plan::{deletion_short, node_name};
-use super::words::{bytes, count, estimate_long, list, power};
+use super::plan::node_name;
 use super::{Common, Done, json};
+use crate::text::{bytes, count, deletion_row, estimate_long, list, power};
 
 /// Shows a machine's tree.
 #[derive(Debug, Args)]
@@ -126,7 +126,7 @@ fn shown_row(
         (NodeRef::Snapshot(id), None) => match deletion_cost(facts, &[id], false) {
             Some(cost) => {
                 json.deletion = Some(deletion(&cost));
-                if json.protected { "protected".into() } else { deletion_short(&cost) }
+                deletion_row(&cost, json.protected, 0).text
             }
             None => String::new(),
         },

@@ -15,8 +15,8 @@ use snaptree_core::units::ByteCount;
 use super::look::end_of;
 use super::{Image, NewType};
 use crate::cli::output::Output;
-use crate::cli::words::{bytes, count};
 use crate::cli::{Common, Done, Failure, json};
+use crate::text::{bytes, count};
 
 /// Bytes written at once.
 const CHUNK: usize = 4 << 20;

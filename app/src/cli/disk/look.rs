@@ -11,8 +11,8 @@ use snaptree_core::units::ByteCount;
 
 use super::Image;
 use crate::cli::output::{Align, Output, table};
-use crate::cli::words::{bytes, count};
 use crate::cli::{Done, Failure, json};
+use crate::text::{bytes, count};
 
 /// Bytes read at once.
 const CHUNK: u64 = 4 << 20;
