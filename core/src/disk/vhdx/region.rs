@@ -72,10 +72,10 @@ impl Regions {
         for entry in &entries {
             let region = Region { offset: entry.file_offset.get(), length: entry.length.get().into() };
             let id = Uuid::from(entry.guid);
-            if region.offset % MIB != 0 || region.offset < MIB {
+            if !region.offset.is_multiple_of(MIB) || region.offset < MIB {
                 return invalid("FileOffset", format!("of region {id} is {}, must be a multiple of 1 MiB", region.offset));
             }
-            if region.length % MIB != 0 || region.length == 0 {
+            if !region.length.is_multiple_of(MIB) || region.length == 0 {
                 return invalid("Length", format!("of region {id} is {}, must be a multiple of 1 MiB", region.length));
             }
             if region.offset.checked_add(region.length).is_none_or(|end| end > raw.len()) {

@@ -126,11 +126,12 @@ impl VhdxImage {
                 w.forget_released(entry.offset(), old.block_size);
             }
             let first_of_chunk = block.is_multiple_of(old.chunk_ratio);
-            if first_of_chunk && old.has_parent {
-                if let Some(bitmap) = self.bitmap_place(old, block)? {
-                    self.apply(w, vec![entry_patch(old.bitmap_entry(block), BatEntry::NOT_PRESENT)], true)?;
-                    w.freed.push((bitmap, BITMAP_BLOCK_SIZE));
-                }
+            if first_of_chunk
+                && old.has_parent
+                && let Some(bitmap) = self.bitmap_place(old, block)?
+            {
+                self.apply(w, vec![entry_patch(old.bitmap_entry(block), BatEntry::NOT_PRESENT)], true)?;
+                w.freed.push((bitmap, BITMAP_BLOCK_SIZE));
             }
             self.commit_if_due(w)?;
         }
