@@ -100,5 +100,5 @@ fn a_merge_of_files_goes_on_after_a_crash() {
         assert!(content(host, "other") == *other, "the other image differs");
         assert_eq!(host.files(), ["other", "x1", "x4"].map(path));
     };
-    for_some_crash_points(7, 60, setup, operation, check);
+    for_some_crash_points(7, 30, setup, operation, check);
 }
