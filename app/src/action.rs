@@ -205,7 +205,15 @@ impl Verb {
         }
     }
 
+    /// The rules look at the whole tree, so each answer is kept until something that it depends on changes.
     fn enabled_on(self, machine: &MachineEntry, model: &Model, view: &View) -> Result<(), String> {
+        let m = &machine.state.machine;
+        let asked =
+            Asked { verb: self, chosen: selected(model, view), ticked: view.ticked_in(m), job: model.jobs.of(m.id).is_some() };
+        machine.figures.verdict(asked, || self.judge(machine, model, view))
+    }
+
+    fn judge(self, machine: &MachineEntry, model: &Model, view: &View) -> Result<(), String> {
         let m = &machine.state.machine;
         let job = model.jobs.of(m.id);
         let context = rules::Context {
@@ -256,6 +264,15 @@ impl Verb {
             _ => Ok(()),
         }
     }
+}
+
+/// What a verdict depends on, beside the machine's state.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Asked {
+    verb: Verb,
+    chosen: Option<SnapshotId>,
+    ticked: Vec<SnapshotId>,
+    job: bool,
 }
 
 /// The selected snapshot (or ghost) of the machine that is shown.

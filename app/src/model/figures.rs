@@ -14,6 +14,7 @@ use snaptree_core::snapshot::{ImageId, NodeRef, SnapshotId};
 use snaptree_core::units::ByteCount;
 
 use super::Node;
+use crate::action::Asked;
 
 /// Time that new figures may take within a frame; the rest waits for the next one.
 const BUDGET: Duration = Duration::from_micros(1500);
@@ -39,6 +40,7 @@ pub struct Figures {
     due_sources: HashMap<ImageId, usize>,
     costs: RefCell<HashMap<Node, Option<Rc<NodeCost>>>>,
     deletions: RefCell<HashMap<(Vec<SnapshotId>, bool), Option<Rc<DeletionCost>>>>,
+    verdicts: RefCell<HashMap<Asked, Result<(), String>>>,
     spent: Cell<Duration>,
     waiting: Cell<bool>,
 }
@@ -75,6 +77,7 @@ impl Figures {
             due_sources,
             costs: RefCell::default(),
             deletions: RefCell::default(),
+            verdicts: RefCell::default(),
             spent: Cell::default(),
             waiting: Cell::default(),
             state,
@@ -129,6 +132,16 @@ impl Figures {
         let value = self.timed(hurry, || cost::deletion_cost(&self.state.facts(), &key.0, subtree).map(Rc::new))?;
         self.deletions.borrow_mut().insert(key, value.clone());
         value
+    }
+
+    /// Whether something may be done, as it was judged for this state before.
+    pub fn verdict(&self, asked: Asked, judge: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+        if let Some(known) = self.verdicts.borrow().get(&asked) {
+            return known.clone();
+        }
+        let verdict = judge();
+        self.verdicts.borrow_mut().insert(asked, verdict.clone());
+        verdict
     }
 
     /// Whether a merge is due between two images.

@@ -1,7 +1,7 @@
 //! The panel at the right: the selected snapshot, a ghost, or Now.
 
 use crate::model::Node;
-use egui::{Color32, RichText, Sense, Stroke, Ui, pos2, vec2};
+use egui::{RichText, Sense, Stroke, Ui, vec2};
 use snaptree_core::snapshot::{DiskId, Ghost, ImageId, Snapshot, SnapshotId};
 
 use crate::action::{Action, Verb};
@@ -48,8 +48,7 @@ fn screen(ui: &mut Ui, view: &mut View, picture: Option<Picture>, missing: &str)
     let texture = picture.and_then(|pic| view.pictures.texture(ui.ctx(), &pic));
     match texture {
         Some(texture) => {
-            let uv = egui::Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));
-            ui.painter().image(texture.id(), rect, uv, Color32::WHITE);
+            widgets::paint_picture(ui.painter(), rect, 5, &texture);
             response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, "The machine's screen"));
         }
         None => {

@@ -21,14 +21,14 @@ pub fn first(model: &Model) -> Option<MachineId> {
 pub fn show(ui: &mut Ui, model: &Model, view: &mut View, actions: &mut Vec<Action>) {
     let p = theme::palette(ui);
     let side = |margin| Frame::NONE.fill(p.panel).inner_margin(margin);
-    Panel::left("machines").frame(side(Margin::symmetric(7, 8))).default_size(190.0).size_range(150.0..=340.0).show(ui, |ui| {
+    Panel::left("machines").frame(side(Margin::symmetric(7, 8))).default_size(196.0).size_range(150.0..=340.0).show(ui, |ui| {
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| list(ui, model, view, actions));
     });
     let Some(machine) = model.machine(view.machine) else {
         CentralPanel::default().show(ui, |ui| ui.centered_and_justified(|ui| ui.weak("No machine is here to be shown.")));
         return;
     };
-    Panel::right("details").frame(side(Margin::symmetric(14, 10))).default_size(288.0).size_range(220.0..=460.0).show(ui, |ui| {
+    Panel::right("details").frame(side(Margin::symmetric(14, 10))).default_size(280.0).size_range(220.0..=460.0).show(ui, |ui| {
         ScrollArea::vertical().auto_shrink(false).show(ui, |ui| details::show(ui, machine, model, view, actions));
     });
     let sums = Frame::NONE.fill(p.panel).inner_margin(Margin::symmetric(14, 7));
@@ -197,7 +197,7 @@ fn toolbar(ui: &mut Ui, machine: &MachineEntry, model: &Model, view: &mut View, 
                 actions.push(Action::Verb(verb));
             }
         }
-        let more = ui.button("⋯");
+        let more = ui.button("More");
         more.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, "More"));
         egui::Popup::menu(&more).show(|ui| {
             actions.extend(widgets::verb_menu(ui, Place::Machine, model, view));

@@ -20,7 +20,7 @@ pub fn show(ui: &mut Ui, model: &Model, view: &View, actions: &mut Vec<Action>) 
         let answer = ui.add(tab);
         answer.widget_info(|| egui::WidgetInfo::selected(egui::Role::Tab, true, true, "Machines"));
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
-            let theme = ui.add(Button::new(theme_mark(view)));
+            let theme = theme_button(ui, view);
             theme.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, format!("Theme: {}", view.theme.name())));
             let theme = theme.on_hover_text(format!("Theme: {}", view.theme.name()));
             Popup::menu(&theme).show(|ui| {
@@ -42,7 +42,7 @@ pub fn show(ui: &mut Ui, model: &Model, view: &View, actions: &mut Vec<Action>) 
                 0 => "Tasks".to_owned(),
                 n => crate::text::count(n, "task"),
             };
-            let open = ui.add(Button::new(format!("{label} ⏷")));
+            let open = ui.add(Button::new(label.clone()));
             open.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, &label));
             Popup::menu(&open)
                 .close_behavior(egui::PopupCloseBehavior::CloseOnClickOutside)
@@ -52,12 +52,26 @@ pub fn show(ui: &mut Ui, model: &Model, view: &View, actions: &mut Vec<Action>) 
     });
 }
 
-fn theme_mark(view: &View) -> &'static str {
-    match view.theme {
-        theme::ThemeChoice::System => "◐",
-        theme::ThemeChoice::Light => "☀",
-        theme::ThemeChoice::Dark => "🌙",
+/// A circle: half full follows the system, empty is light, full is dark.
+fn theme_button(ui: &mut Ui, view: &View) -> egui::Response {
+    let p = theme::palette(ui);
+    let (rect, response) = ui.allocate_exact_size(vec2(30.0, 27.0), Sense::click());
+    let line = if response.hovered() || response.has_focus() { p.line_strong } else { p.line };
+    let painter = ui.painter();
+    painter.rect(rect, theme::CORNER, p.raised, Stroke::new(1.0, line), egui::StrokeKind::Inside);
+    let (at, radius) = (rect.center(), 6.0);
+    let full = match view.theme {
+        theme::ThemeChoice::System => 0.5,
+        theme::ThemeChoice::Light => 0.0,
+        theme::ThemeChoice::Dark => 1.0,
+    };
+    if full > 0.0 {
+        let from = at.x + radius - 2.0 * radius * full;
+        let clip = egui::Rect::from_min_max(egui::pos2(from, rect.top()), rect.max);
+        painter.with_clip_rect(clip.intersect(painter.clip_rect())).circle_filled(at, radius, p.text);
     }
+    painter.circle_stroke(at, radius, Stroke::new(1.3, p.text));
+    response
 }
 
 /// Looks like a field, opens the palette.

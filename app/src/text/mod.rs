@@ -40,6 +40,11 @@ impl When {
         }
     }
 
+    /// With the minute while it matters: "today 09:20", "21 May 09:20", "3 Feb".
+    pub fn brief(&self, t: DateTime<Utc>) -> String {
+        if (self.now - t).num_days() < 7 { self.short(t) } else { self.day(t) }
+    }
+
     /// To the second: "2 Apr 2026 17:20:31".
     pub fn exact(&self, t: DateTime<Utc>) -> String {
         t.with_timezone(&self.zone).format("%-d %b %Y %H:%M:%S").to_string()

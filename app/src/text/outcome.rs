@@ -104,8 +104,12 @@ pub fn deletion(cost: &DeletionCost, name: impl Fn(Node) -> String, trash_hours:
     }
     if cost.merges.merges > 0 {
         facts.push(format!(
-            "{} become due: {} to move, {}. {} of scratch while it runs, {} come back at the end.",
-            count(cost.merges.merges as usize, "merge"),
+            "{} due: {} to move, {}. {} of scratch while it runs, {} come back at the end.",
+            if cost.merges.merges == 1 {
+                "A merge is".into()
+            } else {
+                format!("{} are", count(cost.merges.merges as usize, "merge"))
+            },
             bytes(cost.merges.data),
             estimate_long(cost.merges.time),
             bytes(cost.merges.scratch),

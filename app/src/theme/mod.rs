@@ -78,6 +78,11 @@ pub fn small() -> FontId {
     FontId::proportional(SMALL)
 }
 
+/// Small words in pills.
+pub fn tiny() -> FontId {
+    FontId::proportional(CAPTION)
+}
+
 /// Headings of sections, in capitals.
 pub fn caption() -> FontId {
     FontId::new(CAPTION, semibold())

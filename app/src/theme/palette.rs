@@ -127,7 +127,7 @@ const LIGHT: Palette = Palette {
     strip: rgb(0xfdf5e3),
     dot: rgb(0x4b7ac4),
     good: rgb(0x16784d),
-    warn: rgb(0x9a6200),
+    warn: rgb(0x865400),
     bad: rgb(0xc22f2f),
 };
 

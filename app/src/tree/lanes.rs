@@ -22,7 +22,7 @@ pub fn tone_of_reads(mean: Option<f64>) -> Tone {
 /// The line's width for the bytes that it stands for, against the most of the tree.
 pub fn width(held: ByteCount, most: ByteCount) -> f32 {
     let share = if most.0 == 0 { 0.0 } else { (held.0 as f64 / most.0 as f64).sqrt() as f32 };
-    1.5 + 4.0 * share.min(1.0)
+    1.8 + 4.6 * share.min(1.0)
 }
 
 /// Where lanes stand.

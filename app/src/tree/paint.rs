@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use crate::model::Node;
 use egui::{
-    Align2, Color32, EventFilter, Id, Key, Modifiers, Rect, Response, Role, ScrollArea, Sense, Stroke, StrokeKind, Ui, pos2, vec2,
+    Align2, EventFilter, Id, Key, Modifiers, Rect, Response, Role, ScrollArea, Sense, Stroke, StrokeKind, Ui, pos2, vec2,
 };
 use snaptree_core::engine::JobKind;
 use snaptree_core::snapshot::MachineId;
@@ -44,10 +44,10 @@ impl Columns {
         let tick = area.left() + 14.0 + lanes.width;
         let picture = Rect::from_min_size(pos2(tick + 24.0, 0.0), vec2(54.0, 34.0));
         let right = area.right() - 14.0;
-        let outcome = (area.width() * 0.29).clamp(150.0, 300.0);
-        let bar = if area.width() > 760.0 { 90.0 } else { 46.0 };
+        let outcome = (area.width() * 0.27).clamp(150.0, 320.0);
+        let bar = if area.width() > 900.0 { 90.0 } else { 44.0 };
         let outcome_left = right - outcome;
-        let reads = outcome_left - 28.0;
+        let reads = outcome_left - 22.0;
         let bar_right = reads - 52.0;
         let held = bar_right - bar - 10.0;
         let name_left = picture.right() + 12.0;
@@ -55,7 +55,7 @@ impl Columns {
             lanes,
             tick,
             picture,
-            name: (name_left, (held - 66.0 - name_left).max(40.0)),
+            name: (name_left, (held - 62.0 - name_left).max(40.0)),
             held,
             bar: (bar_right - bar, bar_right),
             reads,
@@ -295,7 +295,7 @@ impl Frame<'_> {
                 from: pos2(self.columns.lanes.x(self.machine.tree.nodes[parent].lane), self.y(from) + ROW / 2.0),
                 to: pos2(self.columns.lanes.x(node.lane), self.y(r) + ROW / 2.0),
                 row: ROW,
-                width: lanes::width(cost.map(|c| c.held).unwrap_or_default(), most),
+                width: lanes::width(row::held(self.machine, *row), most),
                 color: if node.on_way { p.tone(tone) } else { p.tone(tone).gamma_multiply(0.6) },
                 due,
                 progress: progress.filter(|_| due),
@@ -452,8 +452,7 @@ impl Cell<'_> {
         }
         match picture.and_then(|pic| view.pictures.texture(ui.ctx(), &pic)) {
             Some(texture) => {
-                let uv = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));
-                ui.painter().image(texture.id(), rect, uv, Color32::WHITE);
+                widgets::paint_picture(ui.painter(), rect, 3, &texture);
             }
             None => {
                 ui.painter().rect_filled(rect, 3.0, p.track);

@@ -1,7 +1,7 @@
 //! What a row says: gathered from the model, so that painting and the accessibility tree say the same.
 
 use crate::model::Node;
-use snaptree_core::cost::NodeCost;
+use snaptree_core::cost::{Finding, FindingKind, NodeCost};
 use snaptree_core::snapshot::Snapshot;
 use snaptree_core::units::ByteCount;
 use std::rc::Rc;
@@ -96,7 +96,10 @@ fn snapshot(model: &Model, machine: &MachineEntry, n: usize, s: &Snapshot) -> Ro
     let settings = &machine.state.machine.settings;
     let mut badges = Vec::new();
     if (model.when.now - s.taken).num_hours() >= i64::from(settings.warn_age_hours) {
-        badges.push(badge(model.when.age_short(s.taken), Tone::Warn));
+        // All are told, the one that the advice names stands out.
+        let named = |f: &Finding| matches!(f.kind, FindingKind::SnapshotTooOld { snapshot, .. } if snapshot == id);
+        let tone = if machine.figures.findings.iter().any(named) { Tone::Warn } else { Tone::Weak };
+        badges.push(badge(model.when.age_short(s.taken), tone));
     }
     if s.protected {
         badges.push(badge("protected", Tone::Weak));
@@ -112,7 +115,7 @@ fn snapshot(model: &Model, machine: &MachineEntry, n: usize, s: &Snapshot) -> Ro
     RowText {
         name: s.label.clone(),
         badges,
-        second: format!("{} · {kind}", model.when.short(s.taken)),
+        second: format!("{} · {kind}", model.when.brief(s.taken)),
         reads: cost(machine, n).and_then(|c| c.read_mean),
         outcome,
         ..RowText::default()

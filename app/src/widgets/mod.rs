@@ -23,21 +23,28 @@ pub fn put(painter: &Painter, at: Pos2, align: Align2, text: &str, font: FontId,
     rect
 }
 
+/// Paints a picture with round corners.
+pub fn paint_picture(painter: &Painter, rect: Rect, corner: u8, texture: &egui::TextureHandle) {
+    let uv = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));
+    let shape = egui::epaint::RectShape::filled(rect, CornerRadius::same(corner), Color32::WHITE);
+    painter.add(shape.with_texture(texture.id(), uv));
+}
+
 /// How wide a pill is.
 pub fn pill_width(ui: &Ui, text: &str) -> f32 {
-    let galley = ui.painter().layout_no_wrap(text.to_owned(), theme::small(), Color32::WHITE);
-    galley.size().x + 14.0
+    let galley = ui.painter().layout_no_wrap(text.to_owned(), theme::tiny(), Color32::WHITE);
+    galley.size().x + 12.0
 }
 
 /// Paints a pill whose left end is at `at`; answers its width.
 pub fn paint_pill(painter: &Painter, at: Pos2, text: &str, tone: Tone, p: &Palette) -> f32 {
     let color = p.tone(tone);
-    let galley = painter.layout_no_wrap(text.to_owned(), theme::small(), color);
-    let rect = Rect::from_min_size(pos2(at.x, at.y - 8.5), vec2(galley.size().x + 14.0, 17.0));
+    let galley = painter.layout_no_wrap(text.to_owned(), theme::tiny(), color);
+    let rect = Rect::from_min_size(pos2(at.x, at.y - 8.0), vec2(galley.size().x + 12.0, 16.0));
     let ground = if tone == Tone::Weak || tone == Tone::Plain { p.raised } else { color.gamma_multiply(0.17) };
     let line = if tone == Tone::Weak || tone == Tone::Plain { p.line } else { color.gamma_multiply(0.3) };
     painter.rect(rect, CornerRadius::same(8), ground, Stroke::new(1.0, line), egui::StrokeKind::Inside);
-    painter.galley(pos2(rect.left() + 7.0, rect.center().y - galley.size().y / 2.0), galley, color);
+    painter.galley(pos2(rect.left() + 6.0, rect.center().y - galley.size().y / 2.0), galley, color);
     rect.width()
 }
 

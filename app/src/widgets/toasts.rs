@@ -49,7 +49,7 @@ pub fn show(ctx: &Context, view: &mut View, actions: &mut Vec<Action>) {
             frame.shadow(ui.visuals().popup_shadow).show(ui, |ui| {
                 ui.set_width(330.0);
                 ui.horizontal_top(|ui| {
-                    let mark = if notice.bad { RichText::new("!").color(p.bad) } else { RichText::new("✔").color(p.good) };
+                    let mark = if notice.bad { RichText::new("!").color(p.bad) } else { RichText::new("✓").color(p.good) };
                     ui.label(mark.font(theme::strong()));
                     ui.vertical(|ui| {
                         let label = ui.label(&notice.text);
