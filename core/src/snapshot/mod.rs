@@ -19,6 +19,9 @@ mod trash;
 mod tree;
 mod validate;
 
+#[cfg(test)]
+mod tests;
+
 use forest::Forest;
 
 pub use change::{
