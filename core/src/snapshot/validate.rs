@@ -7,7 +7,7 @@ use super::trash::TRASH;
 use super::{Configuration, DiskId, Forest, ImageId, Machine, SavedMemory, Snapshot, Tree};
 
 /// The deepest chain that a manifest may describe.
-const MAX_CHAIN: usize = 4096;
+const MAX_CHAIN: usize = 1024;
 /// The most things wrong that are told.
 const MAX_PROBLEMS: usize = 20;
 

@@ -24,6 +24,9 @@ mod operations;
 mod recovery;
 mod take;
 
+#[cfg(test)]
+mod tests;
+
 pub use error::{Result, StoreError, StoreErrorKind};
 pub use folder::{FolderView, open_folder};
 pub use history::{History, HistoryRecord};
