@@ -83,8 +83,12 @@ impl Library {
     /// Opens the library, made if missing. What a creation that was cut short has left is removed.
     pub fn open(host: &SharedHost, clock: &SharedClock, folder: &Path) -> Result<Self> {
         let wrong = |error| StoreError::io(folder, "make the library's folder", error);
-        if !host.exists(folder) {
+        let missing: Vec<&Path> = folder.ancestors().take_while(|folder| !host.exists(folder)).collect();
+        if !missing.is_empty() {
             host.create_dir_all(folder).map_err(wrong)?;
+        }
+        for above in missing.into_iter().filter_map(Path::parent).filter(|above| !above.as_os_str().is_empty()) {
+            host.flush_dir(above).map_err(wrong)?;
         }
         let folder = host.canonical(folder).map_err(wrong)?;
         let library = Self { host: host.clone(), clock: clock.clone(), folder };

@@ -64,6 +64,13 @@ impl MachineStore {
         let machine = Self::look(host, dir)?;
         let mut store = Self::with(host, clock, dir, machine, lock);
         store.check_places()?;
+        for name in [MANIFEST, JOURNAL] {
+            // What a publication that was cut short has left.
+            let temporary = dir.join(format!(".{name}.new"));
+            if host.exists(&temporary) {
+                host.remove_file(&temporary).map_err(|error| StoreError::io(&temporary, "remove it", error))?;
+            }
+        }
         if host.exists(&dir.join(JOURNAL)) {
             let journal = Self::read_journal(host, dir)?;
             if journal.machine != store.machine.id {

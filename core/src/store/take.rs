@@ -148,6 +148,10 @@ impl MachineStore {
         freeze_old(prepared)?;
         self.host.flush_dir(&prepared.folder).map_err(|error| StoreError::io(&prepared.folder, "flush the folder", error))?;
         self.publish(snapshot::take(&self.machine, node).machine)?;
+        if memory.is_none() && !screen {
+            // Nothing is in it. Should it stay, it does no harm.
+            let _ = remove_folder(self, &record.folder);
+        }
         self.forget_journal();
         Ok(prepared.snapshot)
     }

@@ -5,11 +5,11 @@ use crate::testing::Random;
 
 #[test]
 fn random_sequences_keep_every_node() {
-    for seed in 0..60 {
+    for seed in 0..30 {
         let mut random = Random::new(seed);
         let mut world = World::new(1 + (seed % 2) as usize);
         let step = std::panic::AssertUnwindSafe(|| {
-            for n in 0..120 {
+            for n in 0..90 {
                 random_step(&mut world, &mut random, n);
             }
         });
