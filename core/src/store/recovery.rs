@@ -123,6 +123,11 @@ pub(super) fn complete(store: &MachineStore, record: &ChangeRecord) -> Result<()
     let mut folders = BTreeSet::new();
     for FileMove { from, to } in &record.moves {
         let (from, to) = (store.dir.join(from), store.dir.join(to));
+        // A moved image was frozen: a side file that has come back with the power holds nothing.
+        for side in disk::side_files(&from).into_iter().filter(|side| host.exists(side)) {
+            host.remove_file(&side).map_err(|error| StoreError::io(&side, "remove it", error))?;
+            folders.extend(side.parent().map(Path::to_owned));
+        }
         if !host.exists(&from) {
             continue;
         }
