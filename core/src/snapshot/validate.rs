@@ -89,7 +89,7 @@ impl Check<'_> {
     }
 
     fn configuration(&mut self, field: &str, configuration: &Configuration) {
-        if configuration.memory.0 % 4096 != 0 {
+        if !configuration.memory.0.is_multiple_of(4096) {
             self.wrong(field, format_args!("memory is {} bytes, must be a multiple of 4096", configuration.memory.0));
         }
         let mut seen = BTreeSet::new();

@@ -186,7 +186,7 @@ impl Library {
     /// Creates a machine with its base images; it is returned locked.
     pub fn create(&self, new: &NewMachine) -> Result<MachineStore> {
         self.check_name(&new.name)?;
-        if new.memory.0 % 4096 != 0 {
+        if !new.memory.0.is_multiple_of(4096) {
             return Err(StoreError::refused(&self.folder, "memory must be a multiple of 4096 bytes"));
         }
         let created = self.clock.now();

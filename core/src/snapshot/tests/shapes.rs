@@ -40,8 +40,8 @@ fn a_middle_node_with_one_reader_merges() {
     assert_eq!(outcome.images.len(), 1);
     assert_eq!(outcome.images[0].fate, Fate::Merges(run.clone()));
     assert_eq!(outcome.images[0].of, Some(a));
-    assert_eq!(outcome.runs, [run.clone()]);
-    assert_eq!(world.tree().runs(), [run.clone()]);
+    assert_eq!(outcome.runs, std::slice::from_ref(&run));
+    assert_eq!(world.tree().runs(), std::slice::from_ref(&run));
     assert_eq!(world.drawn(), "0:(A)* 1:B* 2:C* 3:Now* 2:D");
     world.merge(&run);
     assert_eq!(world.drawn(), "0:B* 1:C* 2:Now* 1:D");

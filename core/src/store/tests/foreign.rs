@@ -12,7 +12,7 @@ fn foreign(host: &MemHost) -> BTreeMap<&'static str, Content> {
     let mut contents = BTreeMap::new();
     let mut content = vec![0; BLOCKS as usize];
     let base = disk::create(&shared, Path::new("/pics/base.vhdx"), ImageFormat::Vhdx, &options).unwrap();
-    let mut put = |image: &dyn Image, content: &mut Content, block: usize, value: u8| {
+    let put = |image: &dyn Image, content: &mut Content, block: usize, value: u8| {
         image.write_at(&[value; BLOCK], (block * BLOCK) as u64).unwrap();
         image.freeze().unwrap();
         content[block] = value;
