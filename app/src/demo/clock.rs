@@ -1,0 +1,36 @@
+//! The demo's history took seconds, not a year: this clock says what day it was.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use snaptree_core::clock::{Clock, SharedClock, SystemClock};
+
+/// Tells a day that was set; measures time as it really passes.
+pub struct StoryClock {
+    day: Mutex<DateTime<Utc>>,
+    real: SharedClock,
+}
+
+impl StoryClock {
+    /// A clock that shows the present until it is set back.
+    pub fn shared() -> Arc<Self> {
+        let real = SystemClock::shared();
+        Arc::new(Self { day: Mutex::new(real.now()), real })
+    }
+
+    /// Sets the clock to so many hours before the present.
+    pub fn set_hours_ago(&self, hours: i64) {
+        *self.day.lock().unwrap_or_else(PoisonError::into_inner) = self.real.now() - chrono::Duration::hours(hours);
+    }
+}
+
+impl Clock for StoryClock {
+    fn now(&self) -> DateTime<Utc> {
+        *self.day.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.real.elapsed()
+    }
+}
