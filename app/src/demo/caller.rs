@@ -82,6 +82,25 @@ impl Caller {
         }
     }
 
+    /// Every machine of the library, by name.
+    pub fn all(&mut self) -> Result<Vec<MachineId>> {
+        self.ask(Command::Rescan)?;
+        let mut named: Vec<_> = self.machines.values().map(|state| (state.machine.name.clone(), state.machine.id)).collect();
+        named.sort();
+        Ok(named.into_iter().map(|(_, id)| id).collect())
+    }
+
+    /// A machine by its name.
+    pub fn find(&mut self, name: &str) -> Option<MachineId> {
+        self.all().ok()?;
+        self.machines.values().find(|state| state.machine.name == name).map(|state| state.machine.id)
+    }
+
+    /// Whether a machine neither runs nor is about to.
+    pub fn is_off(&self, machine: MachineId) -> bool {
+        self.machines.get(&machine).is_some_and(|state| matches!(state.power, Power::Off | Power::Saved | Power::Failed(_)))
+    }
+
     /// What is known of a machine.
     pub fn state(&mut self, machine: MachineId) -> Result<Arc<MachineState>> {
         while let Ok(event) = self.engine.events().try_recv() {

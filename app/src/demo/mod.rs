@@ -2,6 +2,7 @@
 
 mod caller;
 mod clock;
+mod content;
 mod headless;
 mod story;
 

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use super::entry::Entry;
 use super::owner::{Connection, OwnerNews, START_LIMIT};
-use super::worker::Engine;
-use super::{Answer, Event, Place, Power, Refusal, wire};
+use super::worker::{Engine, NOBODY};
+use super::{Answer, Command, Event, Place, Power, Refusal, wire};
+use crate::clock::Clock;
 use crate::cost::{MergeSample, VolumeState};
 use crate::host_file::{Host, read_file};
-use crate::snapshot::{Machine, MachineId};
+use crate::snapshot::{Machine, MachineId, Tree};
 use crate::store::{HistoryRecord, MachineStore, open_folder};
 use crate::units::ByteCount;
 
@@ -136,6 +137,7 @@ impl Engine {
     /// Every second: owners that came up, manifests that others changed, machines that are new or gone.
     pub(super) fn look_around(&mut self) {
         self.watch_starting();
+        self.empty_old_trash();
         let ids: Vec<_> = self.machines.keys().copied().collect();
         let mut rescan = self.only.is_none() && self.folder_changed();
         for id in ids {
@@ -165,6 +167,50 @@ impl Engine {
             self.problems = vec![refusal.reason];
             self.library_changed = true;
         }
+    }
+
+    /// Trash whose time is over is emptied, where nobody else has the machine.
+    pub(super) fn empty_old_trash(&mut self) {
+        let now = self.options.clock.now();
+        let due = |entry: &&mut Entry| {
+            let hours = chrono::Duration::hours(entry.machine.settings.trash_hours.into());
+            let idle = entry.job.is_none() && entry.connection.is_none() && entry.starting.is_none();
+            idle && entry.place == Place::Library && entry.machine.trash.iter().any(|item| item.removed + hours < now)
+        };
+        let due: Vec<_> = self.machines.values_mut().filter(due).map(|entry| entry.machine.id).collect();
+        for machine in due {
+            // Somebody else may be just at it; then there is nothing to do here.
+            let _ = self.start_job(machine, Command::EmptyTrash { machine, all: false }, NOBODY);
+        }
+    }
+
+    /// Before the first merge on a volume has taught anything, a short probe: a guess is better than nothing, and says that it is one.
+    pub(super) fn probe_volume(&mut self, id: MachineId) {
+        let Some(entry) = self.machines.get(&id) else { return };
+        let wanted = entry.place == Place::Library
+            && entry.calibration.samples.is_empty()
+            && entry.job.is_none()
+            && !self.probed.contains(&entry.volume.id)
+            && !Tree::of(&entry.machine).runs().is_empty();
+        if !wanted || self.own(id).is_err() {
+            return;
+        }
+        let Some(entry) = self.machines.get_mut(&id) else { return };
+        let Some(owned) = &entry.owned else { return };
+        self.probed.insert(entry.volume.id.clone());
+        let disk = entry.machine.configuration.disks.first().map(|disk| disk.id.clone());
+        if let (Some(seconds), Some(disk)) = (probe(&*self.options.host, &*self.options.clock, &entry.dir), disk) {
+            let at = self.options.clock.now();
+            let sample =
+                HistoryRecord::Merge { at, disk, bytes: PROBE, stretches: 1, seconds, estimated_seconds: None, probe: true };
+            if let Err(error) = owned.store.history().append(&sample) {
+                entry.problems = vec![error.to_string()];
+            }
+        }
+        if owned.running.is_none() {
+            entry.owned = None;
+        }
+        self.calibrate(id);
     }
 
     fn folder_changed(&self) -> bool {
@@ -287,6 +333,28 @@ impl Engine {
     pub(super) fn starting_wait(&self) -> Option<Duration> {
         self.machines.values().any(|entry| entry.starting.is_some()).then(|| Duration::from_millis(20))
     }
+}
+
+/// Bytes of a probe.
+const PROBE: u64 = 32 << 20;
+
+/// Copies bytes as a merge does: read, written elsewhere, flushed. Seconds; `None` where it can't be tried.
+fn probe(host: &dyn Host, clock: &dyn Clock, folder: &Path) -> Option<f64> {
+    let path = folder.join(format!(".probe-{}", uuid::Uuid::new_v4().simple()));
+    let tried = host.create_new(&path).and_then(|file| {
+        let mut buffer: Vec<u8> = (0..1u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+        let began = clock.elapsed();
+        for offset in (0..PROBE).step_by(buffer.len()) {
+            file.write_all_at(&buffer, offset)?;
+        }
+        file.flush()?;
+        for offset in (0..PROBE).step_by(buffer.len()) {
+            file.read_exact_at(&mut buffer, offset)?;
+        }
+        Ok((clock.elapsed() - began).as_secs_f64())
+    });
+    let _ = host.remove_file(&path);
+    tried.ok().filter(|seconds| *seconds > 0.0)
 }
 
 /// Tries whether space inside a file can be given back on this volume.

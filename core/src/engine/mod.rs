@@ -32,3 +32,6 @@ pub use worker::{Engine, EngineOptions, SubscriberId};
 
 pub use crate::cost::{FileFacts, VolumeState};
 pub use crate::vm::{Screen, VerifyReport, WorkloadCounters};
+
+#[cfg(test)]
+mod tests;

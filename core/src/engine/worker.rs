@@ -1,7 +1,7 @@
 //! The worker: it owns the state. Requests are admitted here, jobs get their steps here, and
 //! states are published from here. Driven by a thread ([`Engine::start`]) or by hand ([`Engine::tick`]).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::thread;
@@ -34,6 +34,9 @@ pub struct EngineOptions {
 /// One who asks and listens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SubscriberId(u64);
+
+/// What asks on nobody's behalf: the engine's own doings.
+pub(super) const NOBODY: (SubscriberId, RequestId) = (SubscriberId(0), RequestId(0));
 
 /// What reaches the worker.
 pub(super) enum Inbox {
@@ -112,6 +115,8 @@ pub struct Engine {
     pub(super) imports: Vec<Import>,
     /// Who waits for the first state of an owner that came up.
     pub(super) waiting_for_state: Vec<(MachineId, (SubscriberId, RequestId))>,
+    /// Volumes whose speed was tried.
+    pub(super) probed: BTreeSet<String>,
     /// The library's own list is to be published.
     pub(super) library_changed: bool,
     /// The only machine that this engine cares for, when it is a machine's owner.
@@ -142,6 +147,7 @@ impl Engine {
             problems: Vec::new(),
             imports: Vec::new(),
             waiting_for_state: Vec::new(),
+            probed: BTreeSet::new(),
             library_changed: true,
             only: None,
             sender,
@@ -272,6 +278,7 @@ impl Engine {
     /// Looks at files and counts, for a short while. Whether something is left.
     fn step_sight(&mut self) -> bool {
         let began = self.options.clock.elapsed();
+        let mut counted = Vec::new();
         for entry in self.machines.values_mut().filter(|entry| entry.remote.is_none() && entry.sight.is_behind()) {
             let open = entry.open_images();
             while entry.sight.is_behind() {
@@ -281,6 +288,10 @@ impl Engine {
                 }
             }
             entry.changed = true;
+            counted.push(entry.machine.id);
+        }
+        for id in counted {
+            self.probe_volume(id);
         }
         false
     }
