@@ -4,6 +4,7 @@
 mod apply;
 mod edit;
 mod import;
+mod merge;
 mod power;
 mod take;
 mod workload;
@@ -83,6 +84,7 @@ pub(super) fn for_command(command: &Command) -> Option<(JobKind, Box<dyn Job>)> 
             (JobKind::Edit, Box::new(edit::Edit(command.clone())))
         }
         Command::EmptyTrash { .. } => (JobKind::EmptyTrash, Box::new(edit::Edit(command.clone()))),
+        Command::Merge { disk, limit, .. } => (JobKind::Merge, Box::new(merge::Merge::new(disk.clone(), *limit))),
         Command::BadUpdate(_) => (JobKind::Edit, Box::new(workload::BadUpdate)),
         Command::RunWorkload { milliseconds, seed, .. } => {
             (JobKind::RunWorkload, Box::new(workload::Run::new(Duration::from_millis(*milliseconds), *seed)))
@@ -94,7 +96,6 @@ pub(super) fn for_command(command: &Command) -> Option<(JobKind, Box<dyn Job>)> 
         | Command::Create(_)
         | Command::Import { .. }
         | Command::Remove { .. }
-        | Command::Merge { .. }
         | Command::Job { .. } => return None,
     })
 }
