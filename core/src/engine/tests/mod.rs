@@ -30,6 +30,7 @@ struct Bench {
     events: Receiver<Event>,
     states: BTreeMap<MachineId, Arc<MachineState>>,
     jobs: Vec<JobState>,
+    answers: BTreeMap<RequestId, Result<Answer, Refusal>>,
     requests: u64,
 }
 
@@ -47,7 +48,7 @@ impl Bench {
         };
         let mut engine = Engine::new(options).expect("an engine");
         let (me, events) = engine.subscribe();
-        Self { folder, engine, me, events, states: BTreeMap::new(), jobs: Vec::new(), requests: 0 }
+        Self { folder, engine, me, events, states: BTreeMap::new(), jobs: Vec::new(), answers: BTreeMap::new(), requests: 0 }
     }
 
     /// The same library, opened by another engine: as after the program was ended.
@@ -64,9 +65,8 @@ impl Bench {
         id
     }
 
-    /// Hears what was said; the answer to a request, if it was among it.
-    fn hear(&mut self, wanted: Option<RequestId>) -> Option<Result<Answer, Refusal>> {
-        let mut found = None;
+    /// Hears what was said.
+    fn hear(&mut self) {
         while let Ok(event) = self.events.try_recv() {
             match event {
                 Event::Machine(state) => {
@@ -76,17 +76,19 @@ impl Bench {
                     self.states.remove(&id);
                 }
                 Event::Job(state) => self.jobs.push(state),
-                Event::Answer { request, answer } if Some(request) == wanted => found = Some(answer),
-                _ => {}
+                Event::Answer { request, answer } => {
+                    self.answers.insert(request, answer);
+                }
+                Event::Library(_) | Event::Live { .. } => {}
             }
         }
-        found
     }
 
     fn wait(&mut self, id: RequestId) -> Result<Answer, Refusal> {
         let until = Instant::now() + Duration::from_secs(120);
         loop {
-            if let Some(answer) = self.hear(Some(id)) {
+            self.hear();
+            if let Some(answer) = self.answers.remove(&id) {
                 return answer;
             }
             assert!(Instant::now() < until, "no answer");
@@ -110,7 +112,7 @@ impl Bench {
         let until = Instant::now() + time;
         while Instant::now() < until {
             let idle = self.engine.tick();
-            self.hear(None);
+            self.hear();
             std::thread::sleep(idle.min(Duration::from_millis(2)));
         }
     }
@@ -152,7 +154,7 @@ impl Bench {
     }
 
     fn state(&mut self, machine: MachineId) -> Arc<MachineState> {
-        self.hear(None);
+        self.hear();
         self.states.get(&machine).expect("a known machine").clone()
     }
 
