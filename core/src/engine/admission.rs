@@ -222,7 +222,7 @@ impl Engine {
     }
 
     /// Takes the machine's lock and begins a job.
-    fn start_job(&mut self, id: MachineId, command: Command, from: (SubscriberId, RequestId)) -> Result<(), Refusal> {
+    pub(super) fn start_job(&mut self, id: MachineId, command: Command, from: (SubscriberId, RequestId)) -> Result<(), Refusal> {
         let (kind, job) = jobs::for_command(&command).ok_or_else(|| Refusal::failed("this isn't a job"))?;
         self.own(id)?;
         let now = self.options.clock.elapsed();

@@ -60,7 +60,9 @@ fn sequence(seed: u64, until: Instant) -> usize {
             }
             (5, _) => {
                 if bench.ask(Command::UndoApply(machine)).is_ok() {
-                    model.now = model.before_apply.take().expect("there was an apply to undo");
+                    // Undoing can itself be undone.
+                    let before = model.before_apply.as_mut().expect("there was an apply to undo");
+                    std::mem::swap(&mut model.now, before);
                 }
             }
             (6, Some(snapshot)) => {
