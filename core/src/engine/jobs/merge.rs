@@ -34,7 +34,15 @@ struct UnderWay {
 
 impl Merge {
     pub fn new(disk: Option<DiskId>, limit: Option<ByteRate>) -> Self {
-        Self { disk, limit: RateLimit::new(limit), under_way: None, counted: false, moved: ByteCount::ZERO, freed: ByteCount::ZERO, merges: 0 }
+        Self {
+            disk,
+            limit: RateLimit::new(limit),
+            under_way: None,
+            counted: false,
+            moved: ByteCount::ZERO,
+            freed: ByteCount::ZERO,
+            merges: 0,
+        }
     }
 
     /// Plans the next merge and starts it; `None` when nothing is due.

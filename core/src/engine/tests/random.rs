@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use super::{Bench, quick};
-use crate::engine::Command;
+use crate::engine::{Command, RefusalKind};
 use crate::snapshot::{DiskId, MachineId, SnapshotId};
 use crate::testing::Random;
 use crate::units::ByteCount;
@@ -31,6 +31,13 @@ fn check(bench: &mut Bench, machine: MachineId, model: &Model, seed: u64, step: 
         assert!(bench.content(machine, Some(*id)) == *content, "seed {seed}, step {step}: {id} has changed");
     }
     assert!(bench.content(machine, None) == model.now, "seed {seed}, step {step}: Now has changed");
+}
+
+/// Does it, unless a rule says that there is nothing to do.
+fn done_or_idle(bench: &mut Bench, command: Command) {
+    if let Err(refusal) = bench.ask(command) {
+        assert_eq!(refusal.kind, RefusalKind::Rule, "{refusal}");
+    }
 }
 
 fn sequence(seed: u64, until: Instant) -> usize {
@@ -88,12 +95,8 @@ fn sequence(seed: u64, until: Instant) -> usize {
                 }
             }
             (8, _) => match random.below(3) {
-                0 => {
-                    bench.done(Command::Merge { machine, disk: None, limit: None });
-                }
-                1 => {
-                    bench.done(Command::EmptyTrash { machine, all: true });
-                }
+                0 => done_or_idle(&mut bench, Command::Merge { machine, disk: None, limit: None }),
+                1 => done_or_idle(&mut bench, Command::EmptyTrash { machine, all: true }),
                 _ => {
                     bench = bench.reopen();
                     bench.pass(Duration::from_millis(5));
@@ -103,7 +106,7 @@ fn sequence(seed: u64, until: Instant) -> usize {
         }
         check(&mut bench, machine, &model, seed, step);
     }
-    bench.done(Command::Merge { machine, disk: None, limit: None });
+    done_or_idle(&mut bench, Command::Merge { machine, disk: None, limit: None });
     check(&mut bench, machine, &model, seed, 60);
     60
 }
