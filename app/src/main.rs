@@ -3,6 +3,7 @@
 mod action;
 mod app;
 mod cli;
+mod demo;
 mod dialogs;
 mod dispatch;
 mod model;

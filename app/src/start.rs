@@ -33,6 +33,17 @@ pub fn desktop(library: &Path, hint: Option<String>) -> ExitCode {
     }
 }
 
+/// Opens the window on the demo's library, its first machine running.
+pub fn demo(library: &Path, hint: &str) -> ExitCode {
+    if let Err(why) = display() {
+        return no_window(&why);
+    }
+    if let Err(error) = crate::demo::start_first_machine(library) {
+        eprintln!("snaptree: the demo's machine could not be started: {error:#}");
+    }
+    desktop(library, Some(hint.to_owned()))
+}
+
 /// Shows the window until it is closed.
 fn window(engine: Box<dyn Engine>, hint: Option<String>) -> ExitCode {
     let options = eframe::NativeOptions {

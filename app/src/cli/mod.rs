@@ -165,7 +165,7 @@ fn run(common: &Common, verb: Verb, output: &Output) -> Done {
         Verb::Disk(verb) => disk::run(&verb, common, output),
         Verb::Advise(verb) => advise::run(&verb, common, output),
         Verb::Serve(verb) => serve::run(&verb, common),
-        Verb::Demo(verb) => demo::run(&verb, common, output),
+        Verb::Demo(verb) => demo::run(&verb, common),
     }
 }
 
@@ -177,6 +177,11 @@ impl Common {
             None => default_library().ok_or_else(|| Failure::usage("there is no home directory; give --library DIR")),
         }
     }
+}
+
+/// A machine's tree in words, as `tree` prints it.
+pub fn tree_text(state: &snaptree_core::engine::MachineState) -> String {
+    tree::tree(state).lines().join("\n")
 }
 
 /// The library's folder where none is given: in the platform's data directory.

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 use snaptree_core::clock::SharedClock;
 use snaptree_core::engine::{
-    Answer, Command, CreateMachine, Engine, EngineHandle, EngineOptions, Event, LatencyReport, MachineState, Mode, Power, RequestId,
+    Answer, Command, CreateMachine, Engine, EngineHandle, EngineOptions, Event, LatencyReport, MachineState, Mode, Power,
+    RequestId,
 };
 use snaptree_core::host_file::OsHost;
 use snaptree_core::snapshot::{MachineId, SnapshotId};
@@ -66,7 +67,13 @@ impl Caller {
     }
 
     /// Takes a snapshot.
-    pub fn take(&mut self, machine: MachineId, label: &str, note: &str, memory: bool) -> Result<(SnapshotId, Option<LatencyReport>)> {
+    pub fn take(
+        &mut self,
+        machine: MachineId,
+        label: &str,
+        note: &str,
+        memory: bool,
+    ) -> Result<(SnapshotId, Option<LatencyReport>)> {
         let take = Command::Take { machine, label: label.into(), note: note.into(), memory };
         match self.ask(take).with_context(|| format!("taking {label}"))? {
             Answer::Taken { snapshot, latency } => Ok((snapshot, latency)),
@@ -110,7 +117,12 @@ impl Caller {
     }
 
     /// Waits until a machine is as it is wanted.
-    pub fn wait_for(&mut self, machine: MachineId, what: &str, wanted: impl Fn(&Self, &MachineState) -> bool) -> Result<Arc<MachineState>> {
+    pub fn wait_for(
+        &mut self,
+        machine: MachineId,
+        what: &str,
+        wanted: impl Fn(&Self, &MachineState) -> bool,
+    ) -> Result<Arc<MachineState>> {
         let until = Instant::now() + PATIENCE;
         loop {
             let state = self.state(machine)?;
@@ -127,8 +139,14 @@ impl Caller {
     pub fn counted(&mut self, machine: MachineId) -> Result<Arc<MachineState>> {
         self.wait_for(machine, "the count of its blocks", |_, state| {
             let images = &state.machine.images;
-            let known = |disk| state.census.get(disk).is_some_and(|census| images.values().filter(|i| i.disk == *disk).count() == census.images.len());
-            images.keys().all(|id| state.files.contains_key(id)) && state.machine.configuration.disks.iter().all(|disk| known(&disk.id))
+            let known = |disk| {
+                state
+                    .census
+                    .get(disk)
+                    .is_some_and(|census| images.values().filter(|i| i.disk == *disk).count() == census.images.len())
+            };
+            images.keys().all(|id| state.files.contains_key(id))
+                && state.machine.configuration.disks.iter().all(|disk| known(&disk.id))
         })
     }
 

@@ -7,6 +7,7 @@ use chrono::{DateTime, Utc};
 use snaptree_core::clock::{Clock, SharedClock, SystemClock};
 
 /// Tells a day that was set; measures time as it really passes.
+#[derive(Debug)]
 pub struct StoryClock {
     day: Mutex<DateTime<Utc>>,
     real: SharedClock,

@@ -2,10 +2,11 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use snaptree_core::clock::SystemClock;
-use snaptree_core::engine::Command;
+use snaptree_core::engine::{Answer, Command};
 use snaptree_core::snapshot::MachineId;
+use snaptree_core::units::ByteCount;
 
 use super::caller::Caller;
 use super::{FIRST_MACHINE, content, prepare};
@@ -104,6 +105,7 @@ fn merge_and_compare(caller: &mut Caller, machine: MachineId) -> Result<()> {
     ensure!(before == after, "merging {name} has changed what a node reads");
     let report = caller.verify(machine, None)?;
     ensure!(report.wrong.is_empty(), "{name} reads back something wrong: {}", report.wrong.join("; "));
-    println!("  {name}: {}; {} nodes read the same, {} compared", cli::answer_text(&answer), after.len(), text::byte_count(bytes));
+    let Answer::Done(what) = answer else { bail!("merging was answered with {answer:?}") };
+    println!("  {name}: {what}; {} nodes read the same, {} compared", after.len(), text::bytes(ByteCount(bytes)));
     Ok(())
 }

@@ -6,7 +6,7 @@ mod content;
 mod headless;
 mod story;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context as _, Result};
 use snaptree_core::clock::SystemClock;
@@ -21,7 +21,7 @@ pub const FIRST_MACHINE: &str = "WEB01";
 const COMPLETE: &str = ".demo-complete";
 
 /// Makes the demo's library in a folder, unless a complete one is there already; one that was cut short is made anew.
-pub fn prepare(library: &Path, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
+pub fn prepare(library: &Path, tell: &mut dyn FnMut(&str)) -> Result<()> {
     let complete = library.join(COMPLETE);
     if !complete.exists() {
         if library.join(".demo").exists() {
@@ -34,7 +34,7 @@ pub fn prepare(library: &Path, tell: &mut dyn FnMut(&str)) -> Result<PathBuf> {
         story::build(library, tell)?;
         std::fs::write(&complete, "")?;
     }
-    Ok(library.to_path_buf())
+    Ok(())
 }
 
 /// Starts the machine that the demo begins with, in an owner process of its own.
@@ -43,6 +43,16 @@ pub fn start_first_machine(library: &Path) -> Result<()> {
     let Some(machine) = caller.find(FIRST_MACHINE) else { return Ok(()) };
     if caller.is_off(machine) {
         caller.ask(Command::Start(machine))?;
+    }
+    Ok(())
+}
+
+/// Stops it again: a demo leaves nothing running.
+pub fn stop_first_machine(library: &Path) -> Result<()> {
+    let mut caller = caller::Caller::start(library, SystemClock::shared(), true)?;
+    let Some(machine) = caller.find(FIRST_MACHINE) else { return Ok(()) };
+    if !caller.is_off(machine) {
+        caller.stop(machine)?;
     }
     Ok(())
 }

@@ -128,7 +128,20 @@ fn files01(caller: &mut Caller, clock: &StoryClock, tell: &mut dyn FnMut(&str)) 
     let profile = WorkloadProfile { disk_writes_per_second: 300, hot_share: 0.5, ..WorkloadProfile::default() };
     let files = caller.create(machine("FILES01", 31, 16, ByteCount::gib(4), profile))?;
     caller.ask(Command::RunWorkload { machine: files, milliseconds: 60_000, seed: None })?;
-    let months = ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
+    let months = [
+        "January",
+        "February",
+        "March",
+        "April",
+        "May",
+        "June",
+        "July",
+        "August",
+        "September",
+        "October",
+        "November",
+        "December",
+    ];
     let mut taken = Vec::new();
     for (month, label) in months.into_iter().enumerate() {
         clock.set_hours_ago((360 - 30 * month as i64) * DAY);
