@@ -81,7 +81,8 @@ pub fn lines(plan: &Plan, machine: Option<&Machine>) -> Vec<String> {
         Plan::Merge { merges, total } => merge(merges, total),
         Plan::EmptyTrash { files: 0, .. } => vec!["The trash is empty.".into()],
         Plan::EmptyTrash { files, held } => {
-            vec![format!("{} are removed for good, {} come back.", count(*files as usize, "file"), bytes(*held))]
+            let are = if *files == 1 { "is" } else { "are" };
+            vec![format!("{} {are} removed for good, {} come back.", count(*files as usize, "file"), bytes(*held))]
         }
         Plan::Remove { folder: Some(folder), held } => {
             vec![format!("{} is deleted with all that is in it, {} come back.", folder.display(), bytes(*held))]

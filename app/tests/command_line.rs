@@ -1,0 +1,248 @@
+//! The built program, by its command line: what it does, what it says, and how it ends.
+#![cfg(unix)]
+
+use std::io::Write as _;
+use std::os::unix::fs::DirBuilderExt as _;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// A home with a library; machines that still run in it are stopped with it.
+struct Home(TempDir);
+
+impl Home {
+    fn new() -> Self {
+        let folder = TempDir::new().expect("a temporary folder");
+        std::fs::DirBuilder::new().mode(0o700).create(folder.path().join("run")).expect("a folder");
+        Self(folder)
+    }
+
+    fn command(&self, args: &[&str]) -> Command {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_snaptree"));
+        command.args(args).current_dir(self.0.path());
+        command.env("HOME", self.0.path()).env("XDG_RUNTIME_DIR", self.0.path().join("run"));
+        command.env("XDG_DATA_HOME", self.0.path().join("data"));
+        command
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.command(args).stdin(Stdio::null()).output().expect("the program starts")
+    }
+
+    /// What it prints, ending with this status.
+    fn ends(&self, status: i32, args: &[&str]) -> String {
+        let output = self.run(args);
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(status), "{args:?}\n{out}{err}");
+        assert_eq!(err.starts_with("snaptree: ") || err.starts_with("error: "), status != 0, "{args:?}: {err}");
+        out.into_owned()
+    }
+
+    fn done(&self, args: &[&str]) -> String {
+        self.ends(0, args)
+    }
+
+    fn json(&self, status: i32, args: &[&str]) -> Value {
+        let text = self.ends(status, &[args, &["--json"]].concat());
+        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}\n{text}"))
+    }
+
+    /// The tree's rows.
+    fn rows(&self) -> Vec<Value> {
+        self.json(0, &["tree", "WEB01"])["rows"].as_array().expect("rows").clone()
+    }
+
+    fn labels(&self) -> Vec<String> {
+        self.rows().iter().map(|row| format!("{} {}", text(&row["node"]), text(&row["label"]))).collect()
+    }
+
+    fn verify(&self, labels: &[&str]) {
+        self.done(&["workload", "verify", "WEB01"]);
+        for label in labels {
+            let report = self.json(0, &["workload", "verify", "WEB01", "--at", label]);
+            assert_eq!((&report["disk"], &report["wrong"]), (&(32 << 20).into(), &Value::Array(vec![])), "{label}");
+        }
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = self.run(&["machine", "stop", "WEB01"]);
+    }
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_else(|| panic!("{value} is text"))
+}
+
+/// A machine with three snapshots and writes between them.
+fn three() -> Home {
+    let home = Home::new();
+    home.done(&["machine", "create", "WEB01", "--disk", "32M", "--memory", "2M", "--seed", "7"]);
+    for label in ["one", "two", "three"] {
+        home.done(&["workload", "run", "WEB01", "--seconds", "0.3"]);
+        home.done(&["snapshot", "take", "WEB01", label]);
+    }
+    home.done(&["workload", "run", "WEB01", "--seconds", "0.3"]);
+    home
+}
+
+#[test]
+fn a_stopped_machine_by_verbs() {
+    let home = three();
+    assert_eq!(home.labels(), ["snapshot one", "snapshot two", "snapshot three", "now Now"]);
+    home.verify(&["one", "two", "three"]);
+
+    // What would be done is said, and isn't done.
+    let plan = home.json(0, &["snapshot", "delete", "WEB01", "two", "--what-if"]);
+    let cost = &plan["plan"]["delete"];
+    assert_eq!(cost["merges"]["merges"], 1);
+    assert!(cost["before"]["depth"].as_u64() > cost["after"]["depth"].as_u64(), "{plan}");
+    assert_eq!(home.labels().len(), 4);
+
+    home.done(&["snapshot", "delete", "WEB01", "two"]);
+    assert_eq!(home.labels(), ["snapshot one", "ghost two", "snapshot three", "now Now"]);
+    assert!(home.rows()[1]["ghost"]["merge_due"].as_bool().expect("known"));
+    assert!(home.done(&["tree", "WEB01"]).contains("still held, merge due"));
+    home.done(&["snapshot", "undelete", "WEB01", "two"]);
+    assert_eq!(home.labels(), ["snapshot one", "snapshot two", "snapshot three", "now Now"]);
+
+    // What was planned is what is moved.
+    home.done(&["snapshot", "delete", "WEB01", "two"]);
+    let planned = home.json(0, &["merge", "WEB01", "--what-if"])["plan"]["merge"]["total"].clone();
+    assert_eq!((&planned["merges"], &planned["time"]), (&1.into(), &Value::Null), "{planned}");
+    home.done(&["merge", "WEB01"]);
+    assert_eq!(home.labels(), ["snapshot one", "snapshot three", "now Now"]);
+    home.verify(&["one", "three"]);
+    assert!(home.done(&["merge", "WEB01", "--what-if"]).contains("No merge is due"));
+    home.ends(2, &["snapshot", "undelete", "WEB01", "two"]);
+
+    // Back, with what Now held kept first, and back again.
+    home.done(&["snapshot", "apply", "WEB01", "one"]);
+    assert_eq!(home.labels(), ["snapshot one", "snapshot three", "snapshot Before one", "now Now"]);
+    let rows = home.rows();
+    assert_eq!(rows[3]["parent"], rows[0]["id"]);
+    assert!(text(&home.json(0, &["tree", "WEB01"])["power"]) == "off");
+    home.verify(&["one", "three", "Before one"]);
+    home.done(&["snapshot", "rename", "WEB01", "Before one", "kept"]);
+    home.done(&["snapshot", "note", "WEB01", "kept", "a note"]);
+    home.done(&["snapshot", "protect", "WEB01", "kept"]);
+    home.ends(3, &["snapshot", "delete", "WEB01", "kept"]);
+    home.done(&["snapshot", "protect", "WEB01", "kept", "--off"]);
+    let kept = home.rows()[2].clone();
+    assert_eq!((text(&kept["label"]), text(&kept["note"]), &kept["protected"]), ("kept", "a note", &false.into()));
+
+    // By the beginning of its identifier; then out of the trash for good.
+    home.done(&["snapshot", "delete", "WEB01", &text(&kept["id"])[..13]]);
+    assert!(home.json(0, &["machine", "show", "WEB01"])["trash"].as_u64() > Some(0));
+    home.done(&["trash", "empty", "WEB01"]);
+    assert_eq!(home.json(0, &["machine", "show", "WEB01"])["trash"], 0);
+    home.verify(&["one", "three"]);
+
+    home.done(&["machine", "remove", "WEB01", "--delete-files"]);
+    assert_eq!(home.json(0, &["machine", "list"]), Value::Array(vec![]));
+}
+
+#[test]
+fn a_running_machine_has_an_owner_that_others_can_ask() {
+    let home = three();
+    home.done(&["machine", "start", "WEB01"]);
+    assert_eq!(text(&home.json(0, &["machine", "show", "WEB01"])["power"]), "running");
+    let refused = home.json(3, &["machine", "start", "WEB01"]);
+    assert_eq!(text(&refused["error"]["kind"]), "rule");
+
+    let taken = home.json(0, &["snapshot", "take", "WEB01", "live"]);
+    assert_eq!(taken["latency"]["memory"], 2 << 20);
+    assert!(taken["latency"]["pause"].as_f64().is_some_and(|pause| pause > 0.0), "{taken}");
+    home.done(&["workload", "bad-update", "WEB01"]);
+    home.done(&["snapshot", "apply", "WEB01", "live", "--no-safety"]);
+    assert_eq!(text(&home.json(0, &["machine", "show", "WEB01"])["power"]), "running");
+    home.done(&["machine", "stop", "WEB01"]);
+    assert_ne!(text(&home.json(0, &["machine", "show", "WEB01"])["power"]), "running");
+    home.ends(3, &["machine", "stop", "WEB01"]);
+    let live = home.json(0, &["workload", "verify", "WEB01", "--at", "live"]);
+    assert_eq!((&live["memory"], &live["wrong"]), (&(2 << 20).into(), &Value::Array(vec![])));
+    home.verify(&["one", "two", "three"]);
+}
+
+#[test]
+fn failures_have_their_status_and_say_why() {
+    let home = three();
+    for args in [&["tree", "NOPE"][..], &["snapshot", "apply", "WEB01", "nope"], &["merge", "WEB01", "--disk", "disk9"]] {
+        let said = home.json(2, args);
+        assert_eq!(text(&said["error"]["kind"]), "usage", "{args:?}");
+    }
+    assert!(home.ends(2, &["machine", "frobnicate"]).is_empty());
+    for args in [
+        &["machine", "create", "WEB01", "--disk", "1M"][..],
+        &["snapshot", "take", "WEB01", "one"],
+        &["snapshot", "rename", "WEB01", "one", "two"],
+        &["snapshot", "undo-apply", "WEB01"],
+    ] {
+        let said = home.json(3, args);
+        assert_eq!(text(&said["error"]["kind"]), "rule", "{args:?}");
+        assert!(text(&said["error"]["reason"]).len() > 10);
+    }
+    let said = home.json(1, &["disk", "info", "nothing.vhdx"]);
+    assert_eq!(text(&said["error"]["kind"]), "failed");
+}
+
+fn written(home: &Home, file: &str, offset: &str, bytes: &[u8]) -> Option<i32> {
+    let mut child = home.command(&["disk", "write", file, "--offset", offset]);
+    let mut child = child.stdin(Stdio::piped()).stdout(Stdio::null()).spawn().expect("the program starts");
+    // A refusal may come before everything is taken.
+    let _ = child.stdin.take().expect("its input").write_all(bytes);
+    child.wait().expect("it ends").code()
+}
+
+fn hash(home: &Home, file: &str) -> String {
+    text(&home.json(0, &["disk", "hash", file])["sha256"]).to_owned()
+}
+
+#[test]
+fn images_on_their_own() {
+    let home = Home::new();
+    let bytes: Vec<u8> = (0..3_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
+    home.done(&["disk", "create", "a.vhdx", "--size", "16M", "--block-size", "1M"]);
+    home.ends(3, &["disk", "create", "a.vhdx", "--size", "16M"]);
+    home.ends(2, &["disk", "create", "a.vhd", "--size", "16M"]);
+    home.done(&["disk", "create", "w.vhdx", "--size", "16M", "--what-if"]);
+    assert!(!home.0.path().join("w.vhdx").exists());
+    assert_eq!(written(&home, "a.vhdx", "100", &bytes), Some(0));
+    home.done(&["disk", "create", "b.avhdx", "--parent", "a.vhdx"]);
+    assert_eq!(written(&home, "b.avhdx", "5M", b"hello"), Some(0));
+    assert_eq!(written(&home, "a.vhdx", "0", b"no"), Some(3), "its child would show something else");
+    assert_eq!(written(&home, "b.avhdx", "16M", b"x"), Some(2), "past the end");
+
+    assert_eq!(home.json(0, &["disk", "info", "b.avhdx"])["chain"].as_array().map(Vec::len), Some(2));
+    assert_eq!(home.json(0, &["disk", "check", "b.avhdx"])["problems"], Value::Array(vec![]));
+    let map = home.json(0, &["disk", "map", "b.avhdx"]);
+    let lengths = map["stretches"].as_array().expect("stretches").iter().map(|s| s["length"].as_u64().expect("a number"));
+    assert_eq!(lengths.sum::<u64>(), 16 << 20);
+    let read =
+        |file: &str, offset: &str, length: &str| home.run(&["disk", "read", file, "--offset", offset, "--length", length]).stdout;
+    assert!(read("b.avhdx", "100", "3000000") == bytes);
+    assert_eq!(read("b.avhdx", "5M", "6"), b"hello\0");
+    home.ends(2, &["disk", "read", "b.avhdx", "--offset", "16M", "--length", "1"]);
+
+    let before = hash(&home, "b.avhdx");
+    let plan = home.json(0, &["disk", "merge", "b.avhdx", "--what-if"]);
+    let merged = home.json(0, &["disk", "merge", "b.avhdx"]);
+    assert_eq!(plan["plan"]["merge"]["bytes"]["data"], merged["moved"]);
+    assert_eq!(merged["finished"], true);
+    assert!(!home.0.path().join("b.avhdx").exists());
+    assert_eq!(hash(&home, "a.vhdx"), before);
+}
+
+#[test]
+fn a_parent_outside_is_reached_only_where_it_is_allowed() {
+    let home = Home::new();
+    let folder = |name: &str| std::fs::create_dir(home.0.path().join(name)).expect("a folder");
+    folder("base");
+    folder("leaf");
+    home.done(&["disk", "create", "base/a.vhdx", "--size", "4M"]);
+    home.done(&["disk", "create", "leaf/b.avhdx", "--parent", "base/a.vhdx"]);
+    home.ends(1, &["disk", "hash", "leaf/b.avhdx"]);
+    home.done(&["disk", "hash", "leaf/b.avhdx", "--parents-in", "base"]);
+}
