@@ -119,7 +119,10 @@ pub fn merge(image: &Image, into: Option<&Path>, common: &Common, output: &Outpu
     // Without a handler Ctrl+C ends the program at once; nothing is lost by that either.
     let _ = ctrlc::set_handler(|| STOP.store(true, Ordering::SeqCst));
     let mut moved = ByteCount::ZERO;
-    let merged = merge_files(&Image::host(), &image.file, into, &image.gate(), &mut |progress| {
+    // The journal beside the top names files for whoever continues, wherever that is called from.
+    let top = std::path::absolute(&image.file)?;
+    let into = into.map(std::path::absolute).transpose()?;
+    let merged = merge_files(&Image::host(), &top, into.as_deref(), &image.gate(), &mut |progress| {
         moved = progress.moved;
         !STOP.load(Ordering::SeqCst)
     });
@@ -142,7 +145,7 @@ fn what_if(image: &Image, into: Option<&Path>, output: &Output) -> Done {
         None => None,
     };
     let is_target = |path: &Path| into.as_ref().is_none_or(|into| std::fs::canonicalize(path).is_ok_and(|p| p == *into));
-    let below = images.len().checked_sub(1).unwrap_or_default();
+    let below = images.len().saturating_sub(1);
     let target = images[..below].iter().rposition(|i| is_target(&i.path()));
     let target = target.ok_or_else(|| Failure::usage(format!("{} has no such image below it", image.file.display())))?;
     let run = &images[target..];
