@@ -2,6 +2,7 @@
 
 #[cfg(unix)]
 pub mod desktop;
+pub mod kept;
 #[cfg(unix)]
 pub mod program;
 pub mod source;

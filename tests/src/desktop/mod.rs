@@ -67,7 +67,10 @@ impl Desktop {
                 panic!("the window doesn't open: {error}\nit says:\n{log}");
             }
         };
-        Some(Self { program, connection, _display: display, home })
+        let mut desktop = Self { program, connection, _display: display, home };
+        // A window that has just opened hears first where the display's own mouse is.
+        desktop.watch(Duration::from_millis(500));
+        Some(desktop)
     }
 
     /// The home that it runs in.
@@ -158,8 +161,10 @@ impl Desktop {
     /// Clicks at a place.
     pub fn click_at(&mut self, at: Pos2, button: PointerButton) {
         let modifiers = Modifiers::NONE;
+        self.events([Event::PointerMoved(at)]);
+        // What is under the mouse is known a frame later.
+        self.look();
         self.events([
-            Event::PointerMoved(at),
             Event::PointerButton { pos: at, button, pressed: true, modifiers },
             Event::PointerButton { pos: at, button, pressed: false, modifiers },
         ]);

@@ -26,9 +26,12 @@ pub struct Widget {
 }
 
 impl Widget {
-    fn of(node: &Node) -> Self {
-        let label = node.label().map(str::to_owned);
+    fn of(node: &Node, nodes: &BTreeMap<NodeId, &Node>) -> Self {
         let value = node.value().map(str::to_owned);
+        let said = |node: &Node| node.label().or_else(|| node.value()).map(str::to_owned);
+        // A field has its name from the words beside it.
+        let beside = || node.labelled_by().iter().find_map(|id| nodes.get(id).and_then(|node| said(node)));
+        let label = node.label().map(str::to_owned).or_else(beside);
         let on = match (node.toggled(), node.is_selected()) {
             (Some(toggled), _) => Some(toggled == Toggled::True),
             (None, selected) => selected,
@@ -85,7 +88,7 @@ impl Seen {
         let mut widgets = Vec::new();
         let mut ahead: Vec<NodeId> = update.tree.iter().map(|tree| tree.root).collect();
         while let Some(node) = ahead.pop().and_then(|id| nodes.get(&id)) {
-            let widget = Widget::of(node);
+            let widget = Widget::of(node, &nodes);
             if !widget.name.is_empty() || widget.role == Role::TextInput {
                 widgets.push(widget);
             }
