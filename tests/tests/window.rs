@@ -5,9 +5,10 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
+use egui::accesskit::Role;
 use egui::{Key, Modifiers};
 use snaptree_core::snapshot::{Machine, SnapshotId};
-use snaptree_tests::desktop::{Desktop, Display};
+use snaptree_tests::desktop::{Desktop, Display, picture_size};
 use snaptree_tests::kept::MachineFolder;
 use snaptree_tests::program::{Home, plain_program};
 use snaptree_tests::witness::{skip, tool};
@@ -118,6 +119,50 @@ fn a_person_works_through_the_demo() -> Result<()> {
     desktop.click("Start");
     desktop.wait_for("the machine to run", |seen| seen.control("Stop").filter(|stop| !stop.disabled).map(drop));
     Ok(())
+}
+
+/// The window at one size, in both themes: what can be clicked lies inside it, and pictures are kept to be looked at.
+fn in_both_themes(size: (u32, u32), scale: u32) -> Result<()> {
+    let (width, height) = (size.0 / scale, size.1 / scale);
+    let factor = scale.to_string();
+    let Some(mut desktop) = Desktop::open(&["demo"], size.0, size.1, &[("WINIT_X11_SCALE_FACTOR", &factor)]) else {
+        skip(NO_DISPLAY);
+        return Ok(());
+    };
+    desktop.resize(width, height);
+    desktop.click_row("SQL02, machine");
+    desktop.wait_for("SQL02's tree", |seen| seen.row("After migration, snapshot").map(drop));
+    desktop.click_row("After migration, snapshot");
+    for theme in ["Dark", "Light"] {
+        // From one theme to the next, in a circle of three.
+        for _ in 0..3 {
+            let now = desktop.wait_for("the theme's button", |seen| seen.row("Theme: ").map(|button| button.name.clone()));
+            if now.to_lowercase().contains(&theme.to_lowercase()) {
+                break;
+            }
+            desktop.click(&now);
+        }
+        desktop.watch(Duration::from_secs(1));
+        let picture = desktop.picture(&format!("{}-{}x{}", theme.to_lowercase(), size.0, size.1));
+        ensure!(picture_size(&picture) == Some(size), "{} isn't {size:?} large", picture.display());
+        let seen = desktop.look();
+        for widget in seen.all(|widget| widget.role == Role::Button) {
+            let bounds = widget.bounds.with_context(|| format!("{widget} isn't drawn"))?;
+            let inside = bounds.min.x >= 0.0 && bounds.max.x <= width as f32;
+            ensure!(inside, "{widget} lies outside of the window: {bounds:?}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn pictures_of_a_small_window() -> Result<()> {
+    in_both_themes((1280, 800), 1)
+}
+
+#[test]
+fn pictures_of_a_fine_window() -> Result<()> {
+    in_both_themes((2560, 1440), 2)
 }
 
 #[test]

@@ -199,6 +199,12 @@ impl Desktop {
         path
     }
 
+    /// Makes the window this large, in points.
+    pub fn resize(&mut self, width: u32, height: u32) {
+        self.ask(&Request::Resize { width, height });
+        self.watch(Duration::from_millis(500));
+    }
+
     /// Lets a while pass, for what is shown to change by itself.
     pub fn watch(&mut self, time: Duration) {
         let started = Instant::now();
