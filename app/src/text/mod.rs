@@ -11,7 +11,6 @@ pub use outcome::{Said, deletion, deletion_row, estimate, estimate_long, merge, 
 use std::time::Duration;
 
 use chrono::{DateTime, FixedOffset, Utc};
-use humansize::{BINARY, FormatSizeOptions, format_size};
 use snaptree_core::engine::{JobKind, Power};
 use snaptree_core::units::{ByteCount, ByteRate};
 
@@ -70,12 +69,7 @@ impl When {
 
 /// "41 GiB", "2.1 GiB", "512 B": three figures at most.
 pub fn bytes(n: ByteCount) -> String {
-    let mut unit = n.0;
-    while unit >= 1024 {
-        unit /= 1024;
-    }
-    let places = usize::from(n.0 >= 1024 && unit < 100);
-    format_size(n.0, FormatSizeOptions::from(BINARY).decimal_places(places).decimal_zeroes(places))
+    n.to_string()
 }
 
 /// "120 MiB/s".

@@ -14,7 +14,7 @@ pub enum MergeError {
     #[error("{0}")]
     Refused(String),
     /// No target's scratch fits.
-    #[error("merging needs {} bytes of free space on the volume, {} are free", needed.0, free.0)]
+    #[error("merging needs {needed} of free space on the volume, {free} are free")]
     NoSpace {
         /// What the cheapest target needs.
         needed: ByteCount,

@@ -54,7 +54,7 @@ impl Library {
         let total = ByteCount(copies.iter().map(|(_, len)| len).sum());
         let free = host.free_bytes(self.folder()).unwrap_or(ByteCount(u64::MAX));
         if free < total + ByteCount::mib(16) {
-            let reason = format!("{} bytes are to be copied and {} are free: free some space first", total.0, free.0);
+            let reason = format!("{total} are to be copied and {free} are free: free some space first");
             return Err(StoreError::refused(self.folder(), reason));
         }
 

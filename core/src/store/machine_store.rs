@@ -260,7 +260,7 @@ impl MachineStore {
         match self.host.free_bytes(&self.dir) {
             Ok(free) if free < needed => {
                 let short = needed - free;
-                let reason = format!("{} bytes are needed and {} are free: free {} bytes first", needed.0, free.0, short.0);
+                let reason = format!("{needed} are needed and {free} are free: free {short} first");
                 Err(StoreError::refused(&self.dir, reason))
             }
             _ => Ok(()),

@@ -3,6 +3,8 @@
 
 use super::{Context, Job, Step};
 use crate::engine::{Answer, Command, Refusal};
+use crate::snapshot::Tree;
+use crate::units::ByteCount;
 
 pub(super) struct Edit(pub Command);
 
@@ -12,14 +14,14 @@ impl Job for Edit {
         let text = match &self.0 {
             Command::Delete { snapshots, subtree, free_now, .. } => {
                 let trashed = store.delete(snapshots, *subtree, *free_now)?;
-                let retained = store.machine().ghosts.len();
-                match (trashed.len(), retained) {
-                    (0, 0) => "deleted".to_owned(),
-                    (files, 0) => format!("deleted; {files} files went to the trash"),
-                    (files, ghosts) => {
-                        format!("deleted; {files} files went to the trash, {ghosts} deleted snapshots still hold bytes")
-                    }
-                }
+                let held: ByteCount = trashed.iter().map(|item| item.held).sum();
+                let in_trash = if trashed.is_empty() { String::new() } else { format!("; {held} went to the trash") };
+                let due = match Tree::of(store.machine()).runs().len() {
+                    0 => "",
+                    1 => "; a merge is due",
+                    _ => "; merges are due",
+                };
+                format!("deleted{in_trash}{due}")
             }
             Command::Undelete { snapshot, .. } => {
                 let back = store.undelete(*snapshot)?;
@@ -39,7 +41,7 @@ impl Job for Edit {
             }
             Command::EmptyTrash { all, .. } => {
                 let freed = store.empty_trash(*all)?;
-                format!("the trash is empty; {} bytes came back", freed.0)
+                format!("emptied; {freed} came back")
             }
             other => return Err(Refusal::failed(format!("{other:?} is not an edit"))),
         };

@@ -80,8 +80,8 @@ impl Merge {
     fn text(&self) -> String {
         match self.merges {
             0 => "nothing is due to be merged".into(),
-            1 => format!("1 merge is done: {} bytes moved, {} came back", self.moved.0, self.freed.0),
-            n => format!("{n} merges are done: {} bytes moved, {} came back", self.moved.0, self.freed.0),
+            1 => format!("1 merge is done: {} moved, {} came back", self.moved, self.freed),
+            n => format!("{n} merges are done: {} moved, {} came back", self.moved, self.freed),
         }
     }
 }
@@ -148,9 +148,9 @@ impl Job for Merge {
     }
 
     fn cancel(&mut self, context: &mut Context<'_>) -> Result<String, Refusal> {
-        let moved = self.moved.0 + self.under_way.take().map_or(0, |under_way| under_way.execution.progress().moved.0);
+        let moved = self.moved + self.under_way.take().map_or(ByteCount::ZERO, |under_way| under_way.execution.progress().moved);
         count_again(context);
-        Ok(format!("{moved} bytes were moved and stay moved; the merge goes on from there next time"))
+        Ok(format!("{moved} moved and stay moved; the merge goes on from there next time"))
     }
 }
 

@@ -79,9 +79,7 @@ impl Run {
         context.owned.store.clear_memory()?;
         match wrong.first() {
             Some(first) => Err(Refusal::failed(format!("it read back something wrong: {first}"))),
-            None => {
-                Ok(format!("it ran: {} disk writes, {} bytes read back and right", counters.disk_writes, counters.verified.0))
-            }
+            None => Ok(format!("it ran: {} disk writes; {} read back and right", counters.disk_writes, counters.verified)),
         }
     }
 }
@@ -191,7 +189,7 @@ impl Job for Verify {
         let report: VerifyReport = verifier.report();
         self.go_on(context);
         let text = match report.wrong.first() {
-            None => format!("every byte is right: {} of disk, {} of memory", report.disk.0, report.memory.0),
+            None => format!("every byte is right: {} of disk, {} of memory", report.disk, report.memory),
             Some(first) => format!("something is wrong: {first}"),
         };
         Ok(Step::Done(Answer::Verified(report), text))
