@@ -210,11 +210,11 @@ impl HostFile for OsFile {
         {
             use rustix::fs::{FallocateFlags, fallocate};
             let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
-            return match fallocate(&self.file, flags, offset, len) {
+            match fallocate(&self.file, flags, offset, len) {
                 Ok(()) => Ok(true),
                 Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(false),
                 Err(error) => Err(error.into()),
-            };
+            }
         }
         #[cfg(not(target_os = "linux"))]
         {

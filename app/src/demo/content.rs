@@ -38,8 +38,11 @@ pub fn of_disk(folder: &Path, leaf: &Path) -> Result<(String, u64)> {
     Ok((hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(), bytes))
 }
 
-/// The same of every node of a machine, Now included: label, then one hash a disk.
-pub fn of_nodes(state: &MachineState) -> Result<(Vec<(String, Vec<String>)>, u64)> {
+/// A node's label, and one hash a disk.
+pub type Node = (String, Vec<String>);
+
+/// The same of every node of a machine, Now included, and how many bytes that are.
+pub fn of_nodes(state: &MachineState) -> Result<(Vec<Node>, u64)> {
     let machine = &state.machine;
     let mut nodes = Vec::new();
     let mut total = 0;

@@ -58,7 +58,7 @@ impl Jobs {
         let Some(asked) = self.asked.remove(&request) else { return };
         if asked.plan {
             let plan = match answer {
-                Ok(Answer::Plan(plan)) => Ok(plan),
+                Ok(Answer::Plan(plan)) => Ok(*plan),
                 Ok(_) => Ok(Plan::Other),
                 Err(refusal) => Err(refusal.reason),
             };

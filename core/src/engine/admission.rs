@@ -46,7 +46,7 @@ impl Engine {
         }
         self.check(id, &request.command)?;
         if request.mode == Mode::WhatIf {
-            return self.plan(id, &request.command).map(Answer::Plan).map(Some);
+            return self.plan(id, &request.command).map(|plan| Some(Answer::Plan(Box::new(plan))));
         }
         match request.command {
             Command::Remove { delete_files, .. } => {
@@ -92,7 +92,7 @@ impl Engine {
             Command::Create(create) => {
                 self.library.check_name(&create.name)?;
                 if what_if {
-                    return Ok(Some(Answer::Plan(Plan::Other)));
+                    return Ok(Some(Answer::Plan(Box::new(Plan::Other))));
                 }
                 let store = self.library.create(&NewMachine {
                     name: create.name,
@@ -112,7 +112,7 @@ impl Engine {
             Command::Import { path, name, mode } => {
                 self.library.check_name(&name)?;
                 if what_if {
-                    return Ok(Some(Answer::Plan(Plan::Other)));
+                    return Ok(Some(Answer::Plan(Box::new(Plan::Other))));
                 }
                 let job = Import::start(&self.library, path, name, mode, (from, request.id), &self.options.clock)?;
                 self.imports.push(job);

@@ -187,7 +187,7 @@ pub enum Answer {
     /// Done; a sentence says what came of it.
     Done(String),
     /// What would be done (`Mode::WhatIf`).
-    Plan(Plan),
+    Plan(Box<Plan>),
     /// A snapshot was taken.
     Taken {
         /// Which.

@@ -69,11 +69,11 @@ impl Sight {
     /// Looks at one image, or counts one disk. Returns whether a disk has been counted, which is worth publishing.
     pub fn advance(&mut self, host: &SharedHost, folder: &Path, machine: &Machine, open: &OpenImages) -> bool {
         if let Some(id) = self.to_look_at.pop_first() {
-            if let Some(record) = machine.images.get(&id) {
-                if let Err(error) = self.look_at(host, folder, id, record, open) {
-                    self.layouts.remove(&id);
-                    self.files.insert(id, unreadable(host, folder, record, &error));
-                }
+            if let Some(record) = machine.images.get(&id)
+                && let Err(error) = self.look_at(host, folder, id, record, open)
+            {
+                self.layouts.remove(&id);
+                self.files.insert(id, unreadable(host, folder, record, &error));
             }
             return false;
         }

@@ -132,7 +132,7 @@ impl Engine {
         for (index, import) in self.imports.iter_mut().enumerate() {
             match import.poll(now) {
                 None => {}
-                Some(ImportEnd::Progress(state)) => self.outbox.publish(&Event::Job(state)),
+                Some(ImportEnd::Progress(state)) => self.outbox.publish(&Event::Job(*state)),
                 Some(end) => ended.push((index, end)),
             }
         }
@@ -146,7 +146,7 @@ impl Engine {
                     Answer::Created(id)
                 });
                 self.publish_changes();
-                self.outbox.publish(&Event::Job(state));
+                self.outbox.publish(&Event::Job(*state));
                 self.outbox.answer(from, answer);
             }
             drop(import);

@@ -38,8 +38,8 @@ pub(in crate::engine) struct Import {
 
 /// What an import has come to.
 pub(in crate::engine) enum ImportEnd {
-    Progress(JobState),
-    Ended(JobState, (SubscriberId, RequestId), Outcome),
+    Progress(Box<JobState>),
+    Ended(Box<JobState>, (SubscriberId, RequestId), Box<Outcome>),
 }
 
 /// The work is the thread's: there is nothing to step.
@@ -119,14 +119,14 @@ impl Import {
             if let Ok((_, machine)) = &outcome {
                 state.machine = machine.id;
             }
-            return Some(ImportEnd::Ended(state.clone(), self.active.from, outcome));
+            return Some(ImportEnd::Ended(Box::new(state.clone()), self.active.from, Box::new(outcome)));
         }
         if now < self.told + Duration::from_millis(100) {
             return None;
         }
         self.told = now;
         self.active.measure(now, None);
-        Some(ImportEnd::Progress(self.active.state.clone()))
+        Some(ImportEnd::Progress(Box::new(self.active.state.clone())))
     }
 }
 

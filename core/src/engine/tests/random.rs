@@ -66,7 +66,8 @@ fn sequence(seed: u64, until: Instant) -> usize {
                 model.before_apply = Some(std::mem::replace(&mut model.now, applied));
             }
             (5, _) => {
-                if bench.ask(Command::UndoApply(machine)).is_ok() {
+                let undone = bench.ask(Command::UndoApply(machine));
+                if undone.is_ok() {
                     // Undoing can itself be undone.
                     let before = model.before_apply.as_mut().expect("there was an apply to undo");
                     std::mem::swap(&mut model.now, before);

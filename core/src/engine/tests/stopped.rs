@@ -79,7 +79,8 @@ fn a_plan_says_what_is_then_done() {
     bench.pass(std::time::Duration::from_millis(300));
     let delete = Command::Delete { machine, snapshots: vec![second], subtree: false, free_now: false };
     let id = bench.submit(delete.clone(), Mode::WhatIf);
-    let Ok(Answer::Plan(Plan::Delete(planned))) = bench.wait(id) else { panic!("no plan") };
+    let Ok(Answer::Plan(plan)) = bench.wait(id) else { panic!("no plan") };
+    let Plan::Delete(planned) = *plan else { panic!("not a deletion's plan") };
     let generation = bench.state(machine).machine.generation;
     assert!(bench.state(machine).machine.ghosts.is_empty(), "a plan changes nothing");
     bench.done(delete);
