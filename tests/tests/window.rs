@@ -8,7 +8,7 @@ use anyhow::{Context, Result, ensure};
 use egui::accesskit::Role;
 use egui::{Key, Modifiers};
 use snaptree_core::snapshot::{Machine, SnapshotId};
-use snaptree_tests::desktop::{Desktop, Display, picture_size};
+use snaptree_tests::desktop::{Desktop, Display};
 use snaptree_tests::kept::MachineFolder;
 use snaptree_tests::program::{Home, plain_program};
 use snaptree_tests::witness::{skip, tool};
@@ -121,6 +121,26 @@ fn a_person_works_through_the_demo() -> Result<()> {
     Ok(())
 }
 
+/// From one theme to the next, by the menu of the theme's button, until it is this one.
+fn choose_theme(desktop: &mut Desktop, theme: &str) {
+    let wanted = format!("Theme: {theme}");
+    loop {
+        let now = desktop.wait_for("the theme's button", |seen| seen.row("Theme: ").map(|button| button.name.clone()));
+        if now == wanted {
+            break;
+        }
+        desktop.click(&now);
+        let next = desktop.wait_for("the next theme", |seen| {
+            let offered =
+                seen.all(|widget| widget.role == Role::Button && widget.name.starts_with("Theme: ") && widget.name != now);
+            offered.first().map(|button| button.name.clone())
+        });
+        desktop.click(&next);
+        desktop.wait_for("another theme", |seen| seen.row("Theme: ").filter(|button| button.name != now).map(drop));
+    }
+    desktop.watch(Duration::from_secs(1));
+}
+
 /// The window at one size, in both themes: what can be clicked lies inside it, and pictures are kept to be looked at.
 fn in_both_themes(size: (u32, u32), scale: u32) -> Result<()> {
     let (width, height) = (size.0 / scale, size.1 / scale);
@@ -134,17 +154,12 @@ fn in_both_themes(size: (u32, u32), scale: u32) -> Result<()> {
     desktop.wait_for("SQL02's tree", |seen| seen.row("After migration, snapshot").map(drop));
     desktop.click_row("After migration, snapshot");
     for theme in ["Dark", "Light"] {
-        // From one theme to the next, in a circle of three.
-        for _ in 0..3 {
-            let now = desktop.wait_for("the theme's button", |seen| seen.row("Theme: ").map(|button| button.name.clone()));
-            if now.to_lowercase().contains(&theme.to_lowercase()) {
-                break;
-            }
-            desktop.click(&now);
-        }
-        desktop.watch(Duration::from_secs(1));
+        choose_theme(&mut desktop, theme);
         let picture = desktop.picture(&format!("{}-{}x{}", theme.to_lowercase(), size.0, size.1));
-        ensure!(picture_size(&picture) == Some(size), "{} isn't {size:?} large", picture.display());
+        let pixels = image::open(&picture)?.into_luma8();
+        ensure!(pixels.dimensions() == size, "{} isn't {size:?} large", picture.display());
+        let brightness = pixels.iter().map(|&pixel| u64::from(pixel)).sum::<u64>() / pixels.len() as u64;
+        ensure!((brightness > 128) == (theme == "Light"), "{theme}: a brightness of {brightness}");
         let seen = desktop.look();
         for widget in seen.all(|widget| widget.role == Role::Button) {
             let bounds = widget.bounds.with_context(|| format!("{widget} isn't drawn"))?;

@@ -12,7 +12,7 @@ mod seen;
 use std::fs::{self, File};
 use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
@@ -260,11 +260,4 @@ fn connect(address: &str, program: &mut Child) -> io::Result<TcpStream> {
         }
         sleep(Duration::from_millis(50));
     }
-}
-
-/// The size of a PNG picture in pixels, from its header.
-pub fn picture_size(path: &Path) -> Option<(u32, u32)> {
-    let bytes = fs::read(path).ok()?;
-    let at = |from: usize| bytes.get(from..from + 4).map(|b| u32::from_be_bytes([b[0], b[1], b[2], b[3]]));
-    Some((at(16)?, at(20)?))
 }
