@@ -8,7 +8,7 @@ use snaptree_core::engine::{Command, JobAction, Power};
 use snaptree_core::snapshot::{Machine, MachineId, SnapshotId, rules};
 
 use crate::dialogs::Dialog;
-use crate::model::{MachineEntry, Model};
+use crate::model::{MachineEntry, Model, Question};
 use crate::text;
 use crate::view::View;
 
@@ -99,7 +99,7 @@ const fn plain(key: Key) -> Option<KeyboardShortcut> {
 
 verbs! {
     Take: "Take snapshot", "Keep disks, memory and configuration as they are now (a checkpoint, in Hyper-V's words)", ctrl(Key::T), [Toolbar, Row];
-    Apply: "Apply…", "Continue from the selected snapshot", ctrl(Key::Enter), [Toolbar, Row];
+    Apply: "Apply…", "Continue from the selected snapshot; with Now selected, from the one below it", ctrl(Key::Enter), [Toolbar, Row];
     Delete: "Delete…", "Delete the selected or ticked snapshots; says before what that frees, and what it costs", plain(Key::Delete), [Toolbar, Row];
     DeleteSubtree: "Delete with all that hangs from it…", "Delete the selected snapshot and everything that hangs from it", shift(Key::Delete), [Row];
     Undelete: "Undelete", "Take the deletion back, as long as its merge hasn't started", None, [Row];
@@ -183,6 +183,20 @@ impl Verb {
         }
     }
 
+    /// Whether it stands in the toolbar while the machine is in its present state: what starts, pauses and stops takes turns.
+    pub fn fits(self, machine: &MachineEntry) -> bool {
+        let up = machine.is_up();
+        match self {
+            Self::Start => !machine.read_only() && !up,
+            Self::Pause => !machine.read_only() && up && machine.state.power != Power::Paused,
+            Self::Stop => !machine.read_only() && up,
+            Self::Resume => machine.state.power == Power::Paused,
+            Self::Adopt => machine.read_only(),
+            Self::BadUpdate | Self::Take | Self::Apply | Self::Delete | Self::Merge => !machine.read_only(),
+            _ => true,
+        }
+    }
+
     /// Whether it can be done now, or why not and what would make it possible.
     pub fn enabled(self, model: &Model, view: &View) -> Result<(), String> {
         match self {
@@ -208,9 +222,13 @@ impl Verb {
     /// The rules look at the whole tree, so each answer is kept until something that it depends on changes.
     fn enabled_on(self, machine: &MachineEntry, model: &Model, view: &View) -> Result<(), String> {
         let m = &machine.state.machine;
-        let asked =
-            Asked { verb: self, chosen: selected(model, view), ticked: view.ticked_in(m), job: model.jobs.of(m.id).is_some() };
-        machine.figures.verdict(asked, || self.judge(machine, model, view))
+        let question = Question {
+            verb: self.entry().label,
+            chosen: selected(model, view),
+            ticked: view.ticked_in(m),
+            job: model.jobs.of(m.id).is_some(),
+        };
+        machine.figures.verdict(question, || self.judge(machine, model, view))
     }
 
     fn judge(self, machine: &MachineEntry, model: &Model, view: &View) -> Result<(), String> {
@@ -229,7 +247,10 @@ impl Verb {
         }
         match self {
             Self::Take => said(rules::take(m, &context, None)),
-            Self::Apply => said(rules::apply(m, &context, chosen()?)),
+            Self::Apply => match to_apply(model, view) {
+                Some(snapshot) => said(rules::apply(m, &context, snapshot)),
+                None => no("There is no snapshot below Now. Take one first, or select one."),
+            },
             Self::Delete => {
                 let ticked = view.ticked_in(m);
                 let which = if ticked.is_empty() { vec![chosen()?] } else { ticked };
@@ -266,15 +287,6 @@ impl Verb {
     }
 }
 
-/// What a verdict depends on, beside the machine's state.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Asked {
-    verb: Verb,
-    chosen: Option<SnapshotId>,
-    ticked: Vec<SnapshotId>,
-    job: bool,
-}
-
 /// The selected snapshot (or ghost) of the machine that is shown.
 pub fn selected(model: &Model, view: &View) -> Option<SnapshotId> {
     let machine = model.machine(view.machine)?;
@@ -282,6 +294,12 @@ pub fn selected(model: &Model, view: &View) -> Option<SnapshotId> {
         Node::Snapshot(id) => Some(id),
         Node::Now => None,
     }
+}
+
+/// What Apply goes back to: the selected snapshot, or the one that Now stands on.
+pub fn to_apply(model: &Model, view: &View) -> Option<SnapshotId> {
+    let machine = model.machine(view.machine)?;
+    selected(model, view).or(machine.state.machine.now.parent)
 }
 
 /// What Ctrl+Z would take back.

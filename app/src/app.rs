@@ -29,8 +29,9 @@ impl App {
     pub fn take_in(&mut self, ctx: &egui::Context, now: chrono::DateTime<chrono::Utc>) {
         self.model.when.now = now;
         self.engine.receive(&mut self.model, &mut self.view);
-        if self.model.machine(self.view.machine).is_none() {
-            self.view.machine = pages::machines::first(&self.model);
+        // What was chosen before may still be on its way.
+        if self.model.machine(self.view.machine).is_none() && self.model.is_read() {
+            self.view.machine = pages::machines::first(&self.model, self.view.opening.machine.as_deref());
         }
         ctx.set_theme(self.view.theme.preference());
         ctx.set_zoom_factor(self.view.scale());

@@ -13,8 +13,17 @@ use crate::app::{App, Window};
 use crate::dispatch::Engine;
 use crate::view::View;
 
-/// Opens the window on a library. `hint` is one sentence that it shows above the tree.
-pub fn desktop(library: &Path, hint: Option<String>) -> ExitCode {
+/// What the window begins with.
+#[derive(Debug, Default)]
+pub struct Opening {
+    /// The name of the machine that is shown when none was chosen before.
+    pub machine: Option<String>,
+    /// A sentence or two that stand above that machine's tree.
+    pub hint: Option<String>,
+}
+
+/// Opens the window on a library.
+pub fn desktop(library: &Path, opening: Opening) -> ExitCode {
     if let Err(why) = display() {
         return no_window(&why);
     }
@@ -25,7 +34,7 @@ pub fn desktop(library: &Path, hint: Option<String>) -> ExitCode {
         executable: std::env::current_exe().ok(),
     };
     match Worker::start(options) {
-        Ok(engine) => window(Box::new(engine), hint),
+        Ok(engine) => window(Box::new(engine), opening),
         Err(refusal) => {
             eprintln!("snaptree: {refusal}");
             ExitCode::FAILURE
@@ -41,11 +50,11 @@ pub fn demo(library: &Path, hint: &str) -> ExitCode {
     if let Err(error) = crate::demo::start_first_machine(library) {
         eprintln!("snaptree: the demo's machine could not be started: {error:#}");
     }
-    desktop(library, Some(hint.to_owned()))
+    desktop(library, Opening { machine: Some(crate::demo::FIRST_MACHINE.to_owned()), hint: Some(hint.to_owned()) })
 }
 
 /// Shows the window until it is closed.
-fn window(engine: Box<dyn Engine>, hint: Option<String>) -> ExitCode {
+fn window(engine: Box<dyn Engine>, opening: Opening) -> ExitCode {
     let options = eframe::NativeOptions {
         viewport: egui::ViewportBuilder::default()
             .with_title("Snaptree")
@@ -58,7 +67,7 @@ fn window(engine: Box<dyn Engine>, hint: Option<String>) -> ExitCode {
     let create: eframe::AppCreator<'static> = Box::new(|cc| {
         let clock = SystemClock::shared();
         let mut view = View::load(cc.storage);
-        view.hint = hint;
+        view.opening = opening;
         let app = App::new(&cc.egui_ctx, view, engine, &clock);
         Ok(Box::new(Window { app, clock }))
     });

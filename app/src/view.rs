@@ -8,6 +8,7 @@ use snaptree_core::snapshot::{Machine, MachineId, SnapshotId};
 
 use crate::dialogs::Dialog;
 use crate::model::MachineEntry;
+use crate::start::Opening;
 use crate::theme::ThemeChoice;
 use crate::widgets::palette::Palette;
 use crate::widgets::pictures::Pictures;
@@ -53,9 +54,9 @@ pub struct View {
     pub pictures: Pictures,
     #[serde(skip)]
     pub toasts: Toasts,
-    /// What the demo wants to say, if it is the demo.
+    /// What the window was opened with.
     #[serde(skip)]
-    pub hint: Option<String>,
+    pub opening: Opening,
 }
 
 impl View {

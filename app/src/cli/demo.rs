@@ -9,8 +9,7 @@ use super::{Common, Done, Failure};
 use crate::demo;
 
 /// What the window says above the tree.
-const HINT: &str = "Press Bad update, then Apply: the machine goes on from exactly the instant of the snapshot. \
-                    The days of the demo's history are a story; everything else was really done.";
+const HINT: &str = "Press Bad update, then Apply. The dates of its history are a story; all else was really done.";
 
 /// Opens a library that shows the whole idea, made by really taking, running, applying and deleting.
 ///

@@ -140,7 +140,7 @@ pub fn main() -> ExitCode {
     let done = match cli.verb {
         Some(verb) => run(&cli.common, verb, &output),
         None => match cli.common.library() {
-            Ok(library) => return crate::start::desktop(&library, None),
+            Ok(library) => return crate::start::desktop(&library, crate::start::Opening::default()),
             Err(failure) => Err(failure),
         },
     };

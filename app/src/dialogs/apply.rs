@@ -71,7 +71,7 @@ impl Apply {
         }
         facts(ui, ["Nothing of any other branch changes.".to_owned()]);
         if machine.is_up() {
-            facts(ui, ["The machine runs: it is stopped for it.".to_owned()]);
+            facts(ui, ["The machine runs: it is stopped first.".to_owned()]);
         }
         foot.label = if self.keep_now { "Keep Now and apply" } else { "Apply without keeping Now" }.into();
         foot.danger = !self.keep_now;

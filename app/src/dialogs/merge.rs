@@ -43,7 +43,7 @@ impl Merge {
         facts(
             ui,
             [
-                format!("{} to move, {}.", text::bytes(total.data), text::estimate_long(total.time)),
+                format!("{}, {}.", text::sentence(text::to_move(total.data)), text::estimate_long(total.time)),
                 format!(
                     "{} of scratch at a time, with {} free. {} come back at the end.",
                     text::bytes(total.scratch),

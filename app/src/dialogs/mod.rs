@@ -193,7 +193,8 @@ pub fn show(ctx: &Context, model: &Model, view: &mut View, actions: &mut Vec<Act
     let enter = !many_lines && ctx.input_mut(|i| i.consume_key(Modifiers::NONE, Key::Enter));
     let mut foot = Foot { label: String::new(), danger: false, refused: None, action: None, other: None };
     let mut clicked = None;
-    let modal = Modal::new(Id::unique("dialog")).show(ctx, |ui| {
+    let frame = egui::Frame::window(&ctx.global_style());
+    let modal = Modal::new(Id::unique("dialog")).frame(frame).show(ctx, |ui| {
         ui.set_width(460.0);
         ui.spacing_mut().item_spacing.y = 6.0;
         let title = dialog.title(model);
@@ -202,11 +203,13 @@ pub fn show(ctx: &Context, model: &Model, view: &mut View, actions: &mut Vec<Act
         ui.add_space(6.0);
         dialog.content(ui, model, &mut foot);
         ui.add_space(10.0);
-        clicked = buttons(ui, &foot);
+        clicked = buttons(ui, &foot, enter);
     });
+    // A click beside it doesn't close it: it may be the second half of a double click, and typed text would be lost.
+    let escaped = modal.should_close() && !modal.backdrop_response.clicked();
     let by_enter = enter && clicked.is_none();
     let confirmed = clicked == Some(true) || (by_enter && !foot.danger && foot.refused.is_none());
-    let closed = clicked == Some(false) || (by_enter && foot.danger) || modal.should_close();
+    let closed = clicked == Some(false) || (by_enter && foot.danger) || escaped;
     view.dialog = Some(dialog);
     if let Some(other) = foot.other {
         actions.push(other);
@@ -221,8 +224,8 @@ pub fn show(ctx: &Context, model: &Model, view: &mut View, actions: &mut Vec<Act
     }
 }
 
-/// The buttons: which was clicked, the one that does it (true) or Cancel.
-fn buttons(ui: &mut Ui, foot: &Foot) -> Option<bool> {
+/// The buttons: which was clicked, the one that does it (true) or Cancel. Enter presses the one that has the keyboard.
+fn buttons(ui: &mut Ui, foot: &Foot, enter: bool) -> Option<bool> {
     let p = theme::palette(ui);
     let mut clicked = None;
     if let Some(why) = &foot.refused {
@@ -230,17 +233,20 @@ fn buttons(ui: &mut Ui, foot: &Foot) -> Option<bool> {
         said.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Status, true, why));
         ui.add_space(4.0);
     }
-    ui.with_layout(egui::Layout::right_to_left(egui::Align::Center), |ui| {
+    // As high as a button, whatever the last dialog left free.
+    let row = egui::vec2(ui.available_width(), ui.spacing().interact_size.y);
+    ui.allocate_ui_with_layout(row, egui::Layout::right_to_left(egui::Align::Center), |ui| {
         let kind = if foot.danger { Kind::Danger } else { Kind::Primary };
         let response = widgets::button(ui, kind, foot.label.as_str(), foot.refused.is_none() && foot.action.is_some());
         let response = match &foot.refused {
             Some(why) => response.on_disabled_hover_text(why),
             None => response,
         };
-        if response.clicked() {
+        let pressed = |r: &egui::Response| r.clicked() || (enter && r.has_focus() && r.enabled());
+        if pressed(&response) {
             clicked = Some(true);
         }
-        if ui.button("Cancel").clicked() {
+        if pressed(&ui.button("Cancel")) {
             clicked = Some(false);
         }
     });

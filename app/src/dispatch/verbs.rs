@@ -4,7 +4,7 @@ use crate::model::Node;
 use snaptree_core::engine::Command;
 
 use super::Dispatch;
-use crate::action::{Action, Undoable, Verb, last_undoable, selected};
+use crate::action::{Action, Undoable, Verb, last_undoable, selected, to_apply};
 use crate::dialogs::{self, Dialog};
 use crate::model::Model;
 use crate::view::View;
@@ -65,7 +65,7 @@ fn on_machine(verb: Verb, model: &Model, view: &View) -> Option<Action> {
     let send = |command| Some(Action::Send(command));
     match verb {
         Verb::Take => open(Dialog::Take(dialogs::Take::new(entry, model.when))),
-        Verb::Apply => open(Dialog::Apply(dialogs::Apply::new(entry, chosen?, model.when))),
+        Verb::Apply => open(Dialog::Apply(dialogs::Apply::new(entry, to_apply(model, view)?, model.when))),
         Verb::Delete => {
             let ticked = view.ticked_in(&entry.state.machine);
             let which = if ticked.is_empty() { vec![chosen?] } else { ticked };

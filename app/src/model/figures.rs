@@ -14,10 +14,22 @@ use snaptree_core::snapshot::{ImageId, NodeRef, SnapshotId};
 use snaptree_core::units::ByteCount;
 
 use super::Node;
-use crate::action::Asked;
 
 /// Time that new figures may take within a frame; the rest waits for the next one.
 const BUDGET: Duration = Duration::from_micros(1500);
+
+/// What a verdict on an action depends on, beside the machine's state.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Question {
+    /// The action, by its label.
+    pub verb: &'static str,
+    /// The selected snapshot.
+    pub chosen: Option<SnapshotId>,
+    /// The ticked ones.
+    pub ticked: Vec<SnapshotId>,
+    /// Whether a job is under way on the machine.
+    pub job: bool,
+}
 
 /// The figures of one machine.
 pub struct Figures {
@@ -40,7 +52,7 @@ pub struct Figures {
     due_sources: HashMap<ImageId, usize>,
     costs: RefCell<HashMap<Node, Option<Rc<NodeCost>>>>,
     deletions: RefCell<HashMap<(Vec<SnapshotId>, bool), Option<Rc<DeletionCost>>>>,
-    verdicts: RefCell<HashMap<Asked, Result<(), String>>>,
+    verdicts: RefCell<HashMap<Question, Result<(), String>>>,
     spent: Cell<Duration>,
     waiting: Cell<bool>,
 }
@@ -135,12 +147,12 @@ impl Figures {
     }
 
     /// Whether something may be done, as it was judged for this state before.
-    pub fn verdict(&self, asked: Asked, judge: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
-        if let Some(known) = self.verdicts.borrow().get(&asked) {
+    pub fn verdict(&self, question: Question, judge: impl FnOnce() -> Result<(), String>) -> Result<(), String> {
+        if let Some(known) = self.verdicts.borrow().get(&question) {
             return known.clone();
         }
         let verdict = judge();
-        self.verdicts.borrow_mut().insert(asked, verdict.clone());
+        self.verdicts.borrow_mut().insert(question, verdict.clone());
         verdict
     }
 

@@ -91,6 +91,7 @@ impl Jobs {
                     Answer::Plan(_) => String::new(),
                 };
                 if !quiet && !text.is_empty() {
+                    let text = notice(&text);
                     self.notices.push(Notice { machine, text, bad: false, undo });
                 }
             }
@@ -99,7 +100,7 @@ impl Jobs {
                     RefusalKind::Rule => refusal.reason,
                     RefusalKind::Failed => format!("That failed: {}", refusal.reason),
                 };
-                self.notices.push(Notice { machine, text, bad: true, undo: false });
+                self.notices.push(Notice { machine, text: notice(&text), bad: true, undo: false });
             }
         }
     }
@@ -144,6 +145,12 @@ impl Jobs {
     pub fn of(&self, machine: MachineId) -> Option<&JobState> {
         self.under_way().find(|j| j.machine == machine)
     }
+}
+
+/// What is told, as a sentence.
+fn notice(text: &str) -> String {
+    let end = if text.ends_with(['.', '!', '?', '…']) { "" } else { "." };
+    format!("{}{end}", crate::text::sentence(text))
 }
 
 /// Whether nothing more will come of it.

@@ -12,7 +12,7 @@ mod order;
 #[cfg(test)]
 mod tests;
 
-pub use figures::Figures;
+pub use figures::{Figures, Question};
 pub use jobs::{Jobs, Notice};
 pub use order::{Node, Tree, snapshot};
 
@@ -129,6 +129,11 @@ impl Model {
             self.machines.values().filter(is_here).map(|m| m.state.machine.id).collect()
         };
         library.folders.iter().map(|f| (f.clone(), found(f))).collect()
+    }
+
+    /// Whether everything that the library lists has been told.
+    pub fn is_read(&self) -> bool {
+        self.library.as_ref().is_some_and(|l| l.machines.iter().all(|id| self.machines.contains_key(id)))
     }
 
     /// Whether there is nothing to show yet: the first start.

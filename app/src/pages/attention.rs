@@ -15,7 +15,7 @@ pub fn show(ui: &mut Ui, model: &Model, actions: &mut Vec<Action>) {
     let p = theme::palette(ui);
     let all = model.attention();
     ui.horizontal(|ui| {
-        ui.set_height(22.0);
+        ui.set_height(26.0);
         let need = if all.len() == 1 { "1 needs you".to_owned() } else { format!("{} need you", all.len()) };
         ui.label(RichText::new(need).font(theme::strong()).color(p.warn));
         ui.add_space(8.0);

@@ -52,8 +52,10 @@ fn screen(ui: &mut Ui, view: &mut View, picture: Option<Picture>, missing: &str)
             response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Image, true, "The machine's screen"));
         }
         None => {
-            ui.painter().rect_filled(rect, theme::CORNER, p.track);
-            ui.painter().text(rect.center(), egui::Align2::CENTER_CENTER, missing, theme::small(), p.weak);
+            ui.painter().rect_filled(rect, theme::CORNER, p.ground);
+            widgets::paint_disk(ui.painter(), rect.center() - vec2(0.0, 10.0), 16.0, p);
+            let below = rect.center() + vec2(0.0, 22.0);
+            ui.painter().text(below, egui::Align2::CENTER_CENTER, missing, theme::small(), p.weak);
         }
     }
     ui.painter().rect_stroke(rect, theme::CORNER, Stroke::new(1.0, p.line), egui::StrokeKind::Outside);
@@ -124,9 +126,9 @@ fn ghost(
             paragraph(
                 ui,
                 format!(
-                    "A merge is due: {} images become one. {} to move, {}. {} of scratch while it runs, {} come back at the end.",
+                    "A merge is due: {} images become one. {}, {}. {} of scratch while it runs, {} come back at the end.",
                     merge.run.len(),
-                    text::bytes(merge.bytes.data),
+                    text::sentence(text::to_move(merge.bytes.data)),
                     text::estimate_long(merge.time),
                     text::bytes(merge.scratch),
                     text::bytes(merge.comes_back)

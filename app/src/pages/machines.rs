@@ -1,5 +1,7 @@
 //! The page of machines: list, toolbar, tree, sums.
 
+use std::path::Path;
+
 use egui::{Align2, CentralPanel, Frame, Margin, Panel, RichText, ScrollArea, Sense, Ui, pos2, vec2};
 use snaptree_core::snapshot::MachineId;
 use snaptree_core::units::ByteCount;
@@ -12,9 +14,11 @@ use crate::view::View;
 use crate::widgets::{self, Kind, explain, paint_pill, put};
 use crate::{text, tree};
 
-/// The machine that is shown when none was chosen.
-pub fn first(model: &Model) -> Option<MachineId> {
-    model.library_machines().first().copied().or_else(|| model.folders().into_iter().flat_map(|(_, m)| m).next())
+/// The machine that is shown when none was chosen: the one of that name, else the library's first.
+pub fn first(model: &Model, wanted: Option<&str>) -> Option<MachineId> {
+    let library = model.library_machines();
+    let named = library.iter().find(|id| model.machine(Some(**id)).is_some_and(|m| Some(m.name()) == wanted));
+    named.or(library.first()).copied().or_else(|| model.folders().into_iter().flat_map(|(_, m)| m).next())
 }
 
 /// Shows the page.
@@ -146,22 +150,57 @@ fn row(ui: &mut Ui, model: &Model, view: &View, id: MachineId, actions: &mut Vec
     });
 }
 
+/// A volume, known to people by the folders on it.
+struct Volume<'a> {
+    id: &'a str,
+    free: ByteCount,
+    held: ByteCount,
+    folders: Vec<&'a Path>,
+}
+
+impl Volume<'_> {
+    fn is_of(&self, library: Option<&Path>) -> bool {
+        library.is_some_and(|l| self.folders.contains(&l))
+    }
+
+    fn paths(&self) -> String {
+        let mut paths: Vec<String> = self.folders.iter().map(|f| f.display().to_string()).collect();
+        paths.sort();
+        paths.dedup();
+        paths.join("\n")
+    }
+}
+
 fn volumes(ui: &mut Ui, model: &Model) {
     let p = theme::palette(ui);
-    let mut seen: Vec<(&str, ByteCount, ByteCount)> = Vec::new();
+    let library = model.library.as_ref().map(|l| l.folder.as_path());
+    let mut seen: Vec<Volume<'_>> = Vec::new();
     for machine in model.machines.values() {
         let volume = &machine.state.volume;
         let held = machine.figures.held + machine.figures.trash;
-        match seen.iter_mut().find(|(id, ..)| *id == volume.id) {
-            Some((_, free, sum)) => {
-                *free = volume.free;
-                *sum += held;
+        let folder = match &machine.state.place {
+            snaptree_core::engine::Place::Library => library.unwrap_or(&machine.state.folder),
+            snaptree_core::engine::Place::Folder(folder) => folder,
+        };
+        match seen.iter_mut().find(|v| v.id == volume.id) {
+            Some(known) => {
+                known.free = volume.free;
+                known.held += held;
+                known.folders.push(folder);
             }
-            None => seen.push((&volume.id, volume.free, held)),
+            None => seen.push(Volume { id: &volume.id, free: volume.free, held, folders: vec![folder] }),
         }
     }
-    for (id, free, held) in seen {
-        widgets::caption(ui, if id.is_empty() { "Volume" } else { id });
+    // The library's own comes first.
+    seen.sort_by_key(|v| !v.is_of(library));
+    for volume in seen {
+        let (free, held) = (volume.free, volume.held);
+        let of_library = volume.is_of(library);
+        let name = match volume.folders.first().and_then(|f| f.file_name()) {
+            Some(name) if !of_library => format!("Volume of {}", name.to_string_lossy()),
+            _ => "This library's volume".to_owned(),
+        };
+        widgets::caption(ui, &name);
         // Of the machines' bytes and the free ones, the part that the machines hold.
         let share = if held.0 + free.0 == 0 { 0.0 } else { held.0 as f32 / (held.0 + free.0) as f32 };
         let tone = if free < ByteCount::gib(2) {
@@ -172,7 +211,7 @@ fn volumes(ui: &mut Ui, model: &Model) {
             Tone::Plain
         };
         widgets::bar(ui, ui.available_width(), share, tone, "What machines hold of the volume")
-            .on_hover_text("What machines hold, against that and what is free");
+            .on_hover_text(format!("What machines hold, against that and what is free\n{}", volume.paths()));
         let says = format!("{} free · {} held", text::bytes(free), text::bytes(held));
         ui.label(RichText::new(says).font(theme::small()).color(p.weak));
     }
@@ -183,8 +222,8 @@ fn toolbar(ui: &mut Ui, machine: &MachineEntry, model: &Model, view: &mut View, 
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing = vec2(6.0, 6.0);
         ui.label(RichText::new(machine.name()).font(theme::heading()));
-        ui.add_space(8.0);
-        let shown = TABLE.iter().filter(|e| e.places.contains(&Place::Toolbar)).filter(|e| e.verb.applies(model, view));
+        ui.add_space(4.0);
+        let shown = TABLE.iter().filter(|e| e.places.contains(&Place::Toolbar)).filter(|e| e.verb.fits(machine));
         for entry in shown {
             let verb = entry.verb;
             let enabled = verb.enabled(model, view);
@@ -223,7 +262,8 @@ fn notices(ui: &mut Ui, machine: &MachineEntry, view: &View) {
         let says = "Only looked at, in place: nothing in this folder is changed. Adopt it to take, apply, delete and merge.";
         lines.push((says.into(), Tone::Plain));
     }
-    lines.extend(view.hint.iter().map(|h| (h.clone(), Tone::Accent)));
+    let is_opening = view.opening.machine.as_deref().is_none_or(|name| name == machine.name());
+    lines.extend(view.opening.hint.iter().filter(|_| is_opening).map(|h| (h.clone(), Tone::Accent)));
     let more = lines.len().saturating_sub(4);
     lines.truncate(4);
     if more > 0 {

@@ -29,7 +29,7 @@ pub fn show(ui: &mut Ui, model: &Model, view: &mut View, actions: &mut Vec<Actio
         return;
     }
     if !model.attention().is_empty() {
-        let strip = Frame::NONE.fill(p.strip).inner_margin(egui::Margin::symmetric(14, 5));
+        let strip = Frame::NONE.fill(p.strip).inner_margin(egui::Margin::symmetric(14, 4));
         Panel::top("attention").frame(strip).show(ui, |ui| attention::show(ui, model, actions));
     }
     if model.jobs.under_way().next().is_some() {

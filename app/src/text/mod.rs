@@ -6,7 +6,7 @@ mod outcome;
 
 pub use advice::advice;
 pub use apply::{apply, back_in_time};
-pub use outcome::{Said, deletion, deletion_row, estimate, estimate_long, merge, reads_change};
+pub use outcome::{Said, deletion, deletion_row, estimate, estimate_long, merge, reads_change, to_move};
 
 use std::time::Duration;
 
@@ -100,6 +100,12 @@ pub fn short_duration(d: Duration) -> String {
         n if n < 1_000_000 => format!("{} ms", n / 1000),
         _ => duration(d),
     }
+}
+
+/// With a capital letter in front.
+pub fn sentence(text: impl AsRef<str>) -> String {
+    let mut letters = text.as_ref().chars();
+    letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
 
 /// "1 snapshot", "3 snapshots".

@@ -27,7 +27,7 @@ impl Said {
 pub fn estimate(e: Option<Estimate>) -> Option<String> {
     let e = e?;
     let middle = duration(seconds(e.p50));
-    Some(if e.basis == Basis::Probe { format!("about {middle}") } else { middle })
+    Some(if e.basis == Basis::Probe { about(seconds(e.p50)) } else { middle })
 }
 
 /// "1 min 30 s (1 min 10 s to 2 min)", or "about 1 min, a guess from a short probe".
@@ -35,7 +35,7 @@ pub fn estimate_long(e: Option<Estimate>) -> String {
     let Some(e) = e else { return "time not known yet".into() };
     let middle = duration(seconds(e.p50));
     match e.basis {
-        Basis::Probe => format!("about {middle}, a guess from a short probe of the volume"),
+        Basis::Probe => format!("{}, a guess from a short probe of the volume", about(seconds(e.p50))),
         Basis::Merges(_) => {
             let (low, high) = (duration(seconds(e.p10)), duration(seconds(e.p90)));
             if low == high { middle } else { format!("{middle} ({low} to {high})") }
@@ -43,15 +43,26 @@ pub fn estimate_long(e: Option<Estimate>) -> String {
     }
 }
 
+/// "about 13 s"; what is under a second needs no "about".
+fn about(d: Duration) -> String {
+    let said = duration(d);
+    if d < Duration::from_millis(500) { said } else { format!("about {said}") }
+}
+
 fn seconds(s: f64) -> Duration {
     Duration::try_from_secs_f64(s.max(0.0)).unwrap_or(Duration::MAX)
+}
+
+/// "31 GiB to move", or "nothing to copy".
+pub fn to_move(data: ByteCount) -> String {
+    if data == ByteCount::ZERO { "nothing to copy".into() } else { format!("{} to move", bytes(data)) }
 }
 
 /// "31 GiB to move, 1 min 30 s".
 pub fn merge(total: &MergeTotal) -> String {
     match estimate(total.time) {
-        Some(time) => format!("{} to move, {time}", bytes(total.data)),
-        None => format!("{} to move", bytes(total.data)),
+        Some(time) => format!("{}, {time}", to_move(total.data)),
+        None => to_move(total.data),
     }
 }
 
@@ -63,12 +74,12 @@ pub fn deletion_row(cost: &DeletionCost, protected: bool, readers: u32) -> Said 
     let uncounted = cost.disks.iter().any(|d| d.uncounted);
     let branches = cost.disks.iter().flat_map(|d| &d.retained).map(|r| r.by.len()).max().unwrap_or(0);
     let freed = cost.frees > ByteCount::ZERO;
-    let also_frees = if freed { format!("{} of it come back", bytes(cost.frees)) } else { String::new() };
     if cost.merges.merges > 0 {
         if uncounted {
             return Said::new(Tone::Plain, "merges", "still being counted");
         }
         let text = match estimate(cost.merges.time) {
+            _ if cost.merges.data == ByteCount::ZERO => "merges, nothing to copy".into(),
             Some(time) => format!("merges {}, {time}", bytes(cost.merges.data)),
             None => format!("merges {}", bytes(cost.merges.data)),
         };
@@ -77,7 +88,11 @@ pub fn deletion_row(cost: &DeletionCost, protected: bool, readers: u32) -> Said 
         return Said::new(Tone::Plain, text, detail);
     }
     if branches > 0 {
-        return Said::new(Tone::Plain, format!("frees nothing: {} read it", count_branches(branches)), also_frees);
+        let read = format!("{} read it", count_branches(branches));
+        return match freed {
+            true => Said::new(Tone::Plain, format!("frees {}", bytes(cost.frees)), format!("the disks stay: {read}")),
+            false => Said::new(Tone::Plain, format!("frees nothing: {read}"), ""),
+        };
     }
     if uncounted {
         return Said::new(Tone::Weak, "still being counted", "");
@@ -104,13 +119,13 @@ pub fn deletion(cost: &DeletionCost, name: impl Fn(Node) -> String, trash_hours:
     }
     if cost.merges.merges > 0 {
         facts.push(format!(
-            "{} due: {} to move, {}. {} of scratch while it runs, {} come back at the end.",
+            "{} due: {}, {}. {} of scratch while it runs, {} come back at the end.",
             if cost.merges.merges == 1 {
                 "A merge is".into()
             } else {
                 format!("{} are", count(cost.merges.merges as usize, "merge"))
             },
-            bytes(cost.merges.data),
+            to_move(cost.merges.data),
             estimate_long(cost.merges.time),
             bytes(cost.merges.scratch),
             bytes(cost.merges.comes_back),

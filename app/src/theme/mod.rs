@@ -106,6 +106,8 @@ pub fn palette(ui: &egui::Ui) -> &'static Palette {
 /// Puts fonts and styles in place; once, at the start.
 pub fn install(ctx: &egui::Context) {
     ctx.set_fonts(fonts());
+    // The table of actions has the keys of the scale.
+    ctx.options_mut(|o| o.zoom_with_keyboard = false);
     ctx.set_style_of(Theme::Dark, style(Theme::Dark));
     ctx.set_style_of(Theme::Light, style(Theme::Light));
 }

@@ -455,7 +455,8 @@ impl Cell<'_> {
                 widgets::paint_picture(ui.painter(), rect, 3, &texture);
             }
             None => {
-                ui.painter().rect_filled(rect, 3.0, p.track);
+                ui.painter().rect_filled(rect, 3.0, p.panel);
+                widgets::paint_disk(ui.painter(), rect.center(), 8.0, p);
             }
         }
         ui.painter().rect_stroke(rect, 3.0, Stroke::new(1.0, p.line), StrokeKind::Outside);

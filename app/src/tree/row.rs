@@ -164,7 +164,10 @@ fn ghosts(model: &Model, machine: &MachineEntry, row: Row) -> RowText {
         Some(merge) => {
             let time = text::estimate(merge.time).map(|t| format!(", {t}")).unwrap_or_default();
             Said {
-                text: format!("merge due: {}{time}", text::bytes(merge.bytes.data)),
+                text: match merge.bytes.data.0 {
+                    0 => "merge due, nothing to copy".into(),
+                    _ => format!("merge due: {}{time}", text::bytes(merge.bytes.data)),
+                },
                 detail: format!("{} come back", text::bytes(merge.comes_back)),
                 tone: Tone::Warn,
             }

@@ -30,6 +30,26 @@ pub fn paint_picture(painter: &Painter, rect: Rect, corner: u8, texture: &egui::
     painter.add(shape.with_texture(texture.id(), uv));
 }
 
+/// Paints a disk, quietly: where a snapshot has no picture. `half` is half of its width.
+pub fn paint_disk(painter: &Painter, at: Pos2, half: f32, p: &Palette) {
+    let stroke = Stroke::new(1.2, p.faint);
+    let (flat, high) = (half * 0.36, half * 0.62);
+    let oval = |y: f32, from: f32, to: f32| {
+        let points = (0..=24).map(|i| {
+            let a = from + (to - from) * i as f32 / 24.0;
+            pos2(at.x + half * a.cos(), y + flat * a.sin())
+        });
+        egui::Shape::line(points.collect(), stroke)
+    };
+    let half_turn = std::f32::consts::PI;
+    painter.add(oval(at.y - high, 0.0, 2.0 * half_turn));
+    painter.add(oval(at.y, 0.0, half_turn));
+    painter.add(oval(at.y + high, 0.0, half_turn));
+    for x in [at.x - half, at.x + half] {
+        painter.line_segment([pos2(x, at.y - high), pos2(x, at.y + high)], stroke);
+    }
+}
+
 /// How wide a pill is.
 pub fn pill_width(ui: &Ui, text: &str) -> f32 {
     let galley = ui.painter().layout_no_wrap(text.to_owned(), theme::tiny(), Color32::WHITE);

@@ -16,7 +16,7 @@ pub struct Palette {
     chosen: usize,
     /// Only snapshots.
     snapshots_only: bool,
-    opened: bool,
+    opened: Option<std::time::Instant>,
 }
 
 impl Palette {
@@ -34,6 +34,9 @@ struct Found {
     why_not: Option<String>,
     action: Action,
 }
+
+/// The second click of a double click comes within this.
+const DOUBLE_CLICK: std::time::Duration = std::time::Duration::from_millis(400);
 
 /// No more is listed.
 const MOST: usize = 60;
@@ -102,8 +105,8 @@ pub fn show(ctx: &Context, model: &Model, view: &mut View, actions: &mut Vec<Act
         let edit = TextEdit::singleline(&mut palette.text).hint_text(hint).desired_width(f32::INFINITY).margin(vec2(10.0, 7.0));
         let answer = ui.add(edit);
         answer.widget_info(|| egui::WidgetInfo::labeled(Role::SearchInput, true, hint));
-        if !palette.opened {
-            palette.opened = true;
+        if palette.opened.is_none() {
+            palette.opened = Some(std::time::Instant::now());
             answer.request_focus();
         }
         if answer.changed() {
@@ -122,7 +125,9 @@ pub fn show(ctx: &Context, model: &Model, view: &mut View, actions: &mut Vec<Act
             }
         });
     });
-    let close = modal.should_close();
+    // The second half of a double click on what opened it doesn't close it.
+    let fresh = palette.opened.is_some_and(|since| since.elapsed() < DOUBLE_CLICK);
+    let close = modal.should_close() && !(fresh && modal.backdrop_response.clicked());
     let chosen = run.and_then(|i| found.into_iter().nth(i));
     match chosen {
         Some(found) if found.why_not.is_none() => actions.push(found.action),

@@ -12,6 +12,7 @@ use crate::view::View;
 
 /// How long a notice stays; a bad one stays until it is closed, but not for ever.
 const STAYS: Duration = Duration::from_secs(8);
+const UNDO_STAYS: Duration = Duration::from_secs(20);
 const BAD_STAYS: Duration = Duration::from_secs(60);
 /// No more at a time.
 const MOST: usize = 4;
@@ -33,7 +34,11 @@ impl Toasts {
 
 /// Shows the notices.
 pub fn show(ctx: &Context, view: &mut View, actions: &mut Vec<Action>) {
-    let life = |n: &Notice| if n.bad { BAD_STAYS } else { STAYS };
+    let life = |n: &Notice| match (n.bad, n.undo) {
+        (true, _) => BAD_STAYS,
+        (false, true) => UNDO_STAYS,
+        (false, false) => STAYS,
+    };
     view.toasts.0.retain(|(n, since)| since.elapsed() < life(n));
     if view.toasts.0.is_empty() {
         return;
