@@ -281,8 +281,10 @@ impl Engine {
         let mut counted = Vec::new();
         for entry in self.machines.values_mut().filter(|entry| entry.remote.is_none() && entry.sight.is_behind()) {
             let open = entry.open_images();
+            // In the middle of a job the manifest is further on than what was told last.
+            let machine = entry.owned.as_ref().map_or(&*entry.machine, |owned| owned.store.machine());
             while entry.sight.is_behind() {
-                entry.changed |= entry.sight.advance(&self.options.host, &entry.dir, &entry.machine, &open);
+                entry.changed |= entry.sight.advance(&self.options.host, &entry.dir, machine, &open);
                 if self.options.clock.elapsed() - began > SIGHT_SLICE {
                     return true;
                 }

@@ -125,6 +125,27 @@ fn a_merge_is_paused_cancelled_and_goes_on_later() {
 }
 
 #[test]
+fn several_runs_of_one_disk_are_merged_by_one_job() {
+    let mut bench = Bench::new();
+    let machine = bench.create("m", ByteCount::mib(16), &DISKS[..1], quick());
+    let mut taken = Vec::new();
+    for number in 0..7 {
+        bench.work(machine, 100);
+        taken.push(bench.take(machine, &number.to_string(), false));
+    }
+    let deleted = vec![taken[0], taken[2], taken[4], taken[6]];
+    let kept = [Some(taken[1]), Some(taken[3]), Some(taken[5]), None];
+    let was = kept.map(|at| bench.content(machine, at));
+    bench.done(Command::Delete { machine, snapshots: deleted, subtree: false, free_now: false });
+    assert_eq!(Tree::of(&bench.state(machine).machine).runs().len(), 4);
+    bench.done(Command::Merge { machine, disk: None, limit: None });
+    assert!(Tree::of(&bench.state(machine).machine).runs().is_empty());
+    for (at, was) in kept.into_iter().zip(was) {
+        assert!(bench.content(machine, at) == was, "{at:?} has changed");
+    }
+}
+
+#[test]
 fn requests_that_cannot_be_are_refused_by_rule() {
     let mut bench = Bench::new();
     let machine = bench.create("m", ByteCount::mib(16), &DISKS[..1], quick());
