@@ -1,5 +1,6 @@
 //! Tests of the whole, and what they share.
 
+pub mod driver;
 #[cfg(unix)]
 pub mod desktop;
 pub mod kept;

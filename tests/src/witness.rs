@@ -9,6 +9,9 @@ use std::process::{Command, Stdio};
 use anyhow::{Context, Result, bail, ensure};
 use sha2::{Digest, Sha256};
 use snaptree_core::chain::Chain;
+use snaptree_core::disk::{self, ImageFormat, ParentTarget};
+use snaptree_core::host_file::{Access, OsHost};
+use tempfile::TempDir;
 
 use crate::source::root;
 
@@ -123,6 +126,8 @@ impl Witness {
         match self {
             Self::SevenZip => {
                 let seven = tool("7zz").context("7zz")?;
+                let flat = Flat::of(images)?;
+                let leaf = flat.files.first().context("an image")?;
                 piped(Command::new(seven).args([OsStr::new("x"), OsStr::new("-so"), OsStr::new("-tVHDX"), leaf.as_os_str()]))
             }
             Self::QemuImg => {
@@ -135,8 +140,41 @@ impl Witness {
                 hash
             }
             Self::Libvhdi => python("pyvhdi", "libvhdi", images),
-            Self::Dissect => python("dissect.hypervisor", "dissect", &images[..1]),
+            Self::Dissect => python("dissect.hypervisor", "dissect", &Flat::of(images)?.files[..1]),
         }
+    }
+}
+
+/// A chain whose images lie in one folder: 7-Zip doesn't follow a parent's path that begins with `..`.
+struct Flat {
+    files: Vec<PathBuf>,
+    _folder: Option<TempDir>,
+}
+
+impl Flat {
+    /// The images themselves where they lie together; otherwise copies whose parents are linked anew, with the same
+    /// identifiers.
+    fn of(images: &[PathBuf]) -> Result<Self> {
+        if images.iter().all(|image| image.parent() == images[0].parent()) {
+            return Ok(Self { files: images.to_vec(), _folder: None });
+        }
+        let folder = tempfile::Builder::new().prefix("snaptree-").tempdir()?;
+        let mut files: Vec<PathBuf> = Vec::new();
+        for (index, image) in images.iter().enumerate().rev() {
+            let copy = folder.path().join(format!("{index}.vhdx"));
+            run(Command::new("cp").arg("--sparse=always").args([image, &copy]))?;
+            if let Some(parent) = files.last() {
+                let host = OsHost::shared();
+                let data_write_id = disk::open(&host, parent, ImageFormat::Vhdx, Access::Look)?.info().data_write_id;
+                let child = disk::open(&host, &copy, ImageFormat::Vhdx, Access::Write)?;
+                ensure!(child.info().parent.context("a parent")?.linkage == data_write_id, "{}: its link", image.display());
+                child.set_parent(&ParentTarget { path: parent.clone(), data_write_id })?;
+                child.freeze()?;
+            }
+            files.push(copy);
+        }
+        files.reverse();
+        Ok(Self { files, _folder: Some(folder) })
     }
 }
 
