@@ -1,80 +1,13 @@
 //! The built program, by its command line: what it does, what it says, and how it ends.
 #![cfg(unix)]
 
+mod home;
+
 use std::io::Write as _;
-use std::os::unix::fs::DirBuilderExt as _;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 
+use home::{Home, text};
 use serde_json::Value;
-use tempfile::TempDir;
-
-/// A home with a library; machines that still run in it are stopped with it.
-struct Home(TempDir);
-
-impl Home {
-    fn new() -> Self {
-        let folder = TempDir::new().expect("a temporary folder");
-        std::fs::DirBuilder::new().mode(0o700).create(folder.path().join("run")).expect("a folder");
-        Self(folder)
-    }
-
-    fn command(&self, args: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_snaptree"));
-        command.args(args).current_dir(self.0.path());
-        command.env("HOME", self.0.path()).env("XDG_RUNTIME_DIR", self.0.path().join("run"));
-        command.env("XDG_DATA_HOME", self.0.path().join("data"));
-        command
-    }
-
-    fn run(&self, args: &[&str]) -> Output {
-        self.command(args).stdin(Stdio::null()).output().expect("the program starts")
-    }
-
-    /// What it prints, ending with this status.
-    fn ends(&self, status: i32, args: &[&str]) -> String {
-        let output = self.run(args);
-        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-        assert_eq!(output.status.code(), Some(status), "{args:?}\n{out}{err}");
-        assert_eq!(err.starts_with("snaptree: ") || err.starts_with("error: "), status != 0, "{args:?}: {err}");
-        out.into_owned()
-    }
-
-    fn done(&self, args: &[&str]) -> String {
-        self.ends(0, args)
-    }
-
-    fn json(&self, status: i32, args: &[&str]) -> Value {
-        let text = self.ends(status, &[args, &["--json"]].concat());
-        serde_json::from_str(&text).unwrap_or_else(|error| panic!("{args:?}: {error}\n{text}"))
-    }
-
-    /// The tree's rows.
-    fn rows(&self) -> Vec<Value> {
-        self.json(0, &["tree", "WEB01"])["rows"].as_array().expect("rows").clone()
-    }
-
-    fn labels(&self) -> Vec<String> {
-        self.rows().iter().map(|row| format!("{} {}", text(&row["node"]), text(&row["label"]))).collect()
-    }
-
-    fn verify(&self, labels: &[&str]) {
-        self.done(&["workload", "verify", "WEB01"]);
-        for label in labels {
-            let report = self.json(0, &["workload", "verify", "WEB01", "--at", label]);
-            assert_eq!((&report["disk"], &report["wrong"]), (&(32 << 20).into(), &Value::Array(vec![])), "{label}");
-        }
-    }
-}
-
-impl Drop for Home {
-    fn drop(&mut self) {
-        let _ = self.run(&["machine", "stop", "WEB01"]);
-    }
-}
-
-fn text(value: &Value) -> &str {
-    value.as_str().unwrap_or_else(|| panic!("{value} is text"))
-}
 
 /// A machine with three snapshots and writes between them.
 fn three() -> Home {
@@ -111,7 +44,8 @@ fn a_stopped_machine_by_verbs() {
     // What was planned is what is moved.
     home.done(&["snapshot", "delete", "WEB01", "two"]);
     let planned = home.json(0, &["merge", "WEB01", "--what-if"])["plan"]["merge"]["total"].clone();
-    assert_eq!((&planned["merges"], &planned["time"]), (&1.into(), &Value::Null), "{planned}");
+    // Nothing was merged here yet: the time is a guess, and says so.
+    assert_eq!((&planned["merges"], text(&planned["time"]["basis"])), (&1.into(), "probe"), "{planned}");
     home.done(&["merge", "WEB01"]);
     assert_eq!(home.labels(), ["snapshot one", "snapshot three", "now Now"]);
     home.verify(&["one", "three"]);
