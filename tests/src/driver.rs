@@ -12,7 +12,7 @@ use snaptree_core::clock::SystemClock;
 use snaptree_core::disk::ImageFormat;
 use snaptree_core::engine::{
     Answer, Command, CreateMachine, Engine, EngineOptions, Event, JobState, LatencyReport, MachineState, Mode, Refusal, Request,
-    RequestId, Screen, SubscriberId, VerifyReport,
+    RequestId, Screen, SubscriberId, VerifyReport, WorkloadCounters,
 };
 use snaptree_core::host_file::{Access, OsHost};
 use snaptree_core::snapshot::{DiskId, MachineId, MachineKind, NodeRef, SnapshotId, Tree, WorkloadProfile};
@@ -31,6 +31,8 @@ pub struct Driver {
     states: BTreeMap<MachineId, Arc<MachineState>>,
     /// Every state of every job, in order.
     pub jobs: Vec<JobState>,
+    /// What each running machine has done, as it was told last.
+    pub counters: BTreeMap<MachineId, WorkloadCounters>,
     /// Every screen that was shown, in order.
     pub screens: Vec<(MachineId, Arc<Screen>)>,
     answers: BTreeMap<RequestId, Result<Answer, Refusal>>,
@@ -59,6 +61,7 @@ impl Driver {
             events,
             states: BTreeMap::new(),
             jobs: Vec::new(),
+            counters: BTreeMap::new(),
             screens: Vec::new(),
             answers: BTreeMap::new(),
             requests: 0,
@@ -100,7 +103,10 @@ impl Driver {
                 Event::Answer { request, answer } => {
                     self.answers.insert(request, answer);
                 }
-                Event::Live { machine, screen, .. } => self.screens.push((machine, screen)),
+                Event::Live { machine, screen, counters } => {
+                    self.screens.push((machine, screen));
+                    self.counters.insert(machine, counters);
+                }
                 Event::Library(_) => {}
             }
         }

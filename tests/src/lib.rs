@@ -1,9 +1,10 @@
 //! Tests of the whole, and what they share.
 
-pub mod driver;
 #[cfg(unix)]
 pub mod desktop;
+pub mod driver;
 pub mod kept;
+pub mod measure;
 #[cfg(unix)]
 pub mod program;
 pub mod source;

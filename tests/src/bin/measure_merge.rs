@@ -1,0 +1,161 @@
+//! Measures merging into the base against `qemu-img commit` on equal qcow2 chains: the same stretches, the same target,
+//! interleaved, until the last fsync.
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::{Context, Result, ensure};
+use snaptree_core::chain::{Chain, Gate};
+use snaptree_core::disk::{self, CreateOptions, ImageFormat};
+use snaptree_core::host_file::{Access, OsHost};
+use snaptree_core::merge::merge_files;
+use snaptree_core::testing::Random;
+use snaptree_core::units::ByteCount;
+use snaptree_tests::measure::Spread;
+use snaptree_tests::witness::{sha256_of, sha256_of_chain};
+
+const PAIRS: usize = 7;
+const MIB: u64 = 1 << 20;
+
+/// Offset, length and the byte that is written.
+type Write = (u64, u64, u8);
+
+fn run(command: &mut Command) -> Result<()> {
+    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
+    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+fn name(layer: usize) -> String {
+    format!("layer{layer}")
+}
+
+fn ours(folder: &Path, size: u64, layers: &[Vec<Write>]) -> Result<()> {
+    let host = OsHost::shared();
+    let path = |layer: usize| folder.join(name(layer) + ".vhdx");
+    let base = disk::create(&host, &path(0), ImageFormat::Vhdx, &CreateOptions::dynamic(ByteCount(size)))?;
+    let chain = Chain::from_images(vec![base])?;
+    for (layer, writes) in layers.iter().enumerate() {
+        if layer > 0 {
+            let old = chain.images().pop().context("a leaf")?;
+            old.pin_data_write_id()?;
+            chain.push_leaf(disk::create_child(&host, &path(layer), &*old, None)?)?;
+            old.freeze()?;
+        }
+        for (offset, length, byte) in writes {
+            chain.write_at(&vec![*byte; *length as usize], *offset)?;
+        }
+    }
+    Ok(chain.images().pop().context("a leaf")?.freeze()?)
+}
+
+fn theirs(folder: &Path, size: u64, layers: &[Vec<Write>]) -> Result<()> {
+    for (layer, writes) in layers.iter().enumerate() {
+        let file = folder.join(name(layer) + ".qcow2");
+        let mut create = Command::new("qemu-img");
+        create.args(["create", "-q", "-f", "qcow2"]);
+        if layer > 0 {
+            create.args(["-F", "qcow2", "-b", &(name(layer - 1) + ".qcow2")]);
+        }
+        run(create.arg(&file).arg(size.to_string()))?;
+        let mut write = Command::new("qemu-io");
+        write.args(["-f", "qcow2"]);
+        for (offset, length, byte) in writes {
+            write.arg("-c").arg(format!("write -q -P {byte} {offset} {length}"));
+        }
+        run(write.arg(&file))?;
+    }
+    Ok(())
+}
+
+/// A fresh copy of a chain, durable and cached.
+fn copy(from: &Path, to: &Path) -> Result<()> {
+    let _ = fs::remove_dir_all(to);
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        let copy = to.join(path.file_name().context("a name")?);
+        run(Command::new("cp").arg("--sparse=always").args([&path, &copy]))?;
+        File::open(&copy)?.sync_all()?;
+    }
+    Ok(())
+}
+
+fn merge_ours(folder: &Path, top: usize) -> Result<(f64, u64)> {
+    let path = |layer: usize| folder.join(name(layer) + ".vhdx");
+    let began = Instant::now();
+    let gate = Gate::new([folder.to_path_buf()]);
+    let merged = merge_files(&OsHost::shared(), &path(top), Some(&path(0)), &gate, &mut |_| true)?.context("it ended")?;
+    Ok((began.elapsed().as_secs_f64(), merged.progress.moved.0))
+}
+
+fn merge_theirs(folder: &Path, top: usize, cache: &str) -> Result<f64> {
+    let path = |layer: usize| folder.join(name(layer) + ".qcow2");
+    let began = Instant::now();
+    run(Command::new("qemu-img").args(["commit", "-q", "-d", "-f", "qcow2", "-t", cache, "-b"]).args([path(0), path(top)]))?;
+    File::open(path(0))?.sync_all()?;
+    Ok(began.elapsed().as_secs_f64())
+}
+
+fn same_content(ours: &Path, theirs: &Path) -> Result<bool> {
+    // The one image that is left of ours.
+    let files: Vec<PathBuf> = fs::read_dir(ours)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
+    let left = files.iter().find(|file| file.extension().is_some_and(|ext| ext == "vhdx")).context("an image")?;
+    let chain = Chain::open(&OsHost::shared(), left, Access::Look, &Gate::default())?;
+    let raw = theirs.join("raw");
+    run(Command::new("qemu-img").args(["convert", "-f", "qcow2", "-O", "raw"]).arg(theirs.join(name(0) + ".qcow2")).arg(&raw))?;
+    let same = sha256_of_chain(&chain)? == sha256_of(File::open(&raw)?)?;
+    fs::remove_file(&raw)?;
+    Ok(same)
+}
+
+fn measure(what: &str, size: u64, layers: &[Vec<Write>]) -> Result<()> {
+    let folder = tempfile::Builder::new().prefix("snaptree-").tempdir()?;
+    let at = |name: &str| folder.path().join(name);
+    for name in ["ours", "theirs"] {
+        fs::create_dir(at(name))?;
+    }
+    ours(&at("ours"), size, layers)?;
+    theirs(&at("theirs"), size, layers)?;
+    let top = layers.len() - 1;
+    println!("{what}, into the base, {PAIRS} pairs for each way of caching:");
+    for cache in ["writeback", "none"] {
+        let (mut our_rates, mut their_rates, mut ratios, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        for pair in 0..PAIRS {
+            copy(&at("ours"), &at("a"))?;
+            copy(&at("theirs"), &at("b"))?;
+            let (our_time, their_time);
+            if pair % 2 == 0 {
+                (our_time, bytes) = merge_ours(&at("a"), top)?;
+                their_time = merge_theirs(&at("b"), top, cache)?;
+            } else {
+                their_time = merge_theirs(&at("b"), top, cache)?;
+                (our_time, bytes) = merge_ours(&at("a"), top)?;
+            }
+            if pair == 0 {
+                ensure!(same_content(&at("a"), &at("b"))?, "the two merges came to different disks");
+            }
+            our_rates.push(bytes as f64 / our_time / 1e6);
+            their_rates.push(bytes as f64 / their_time / 1e6);
+            ratios.push(their_time / our_time);
+        }
+        println!("    ours (cached), MB/s                        {}", Spread::of(our_rates));
+        println!("    qemu-img commit -t {cache:<9}, MB/s         {}", Spread::of(their_rates));
+        println!("    as fast                                    {}  ({} MiB moved)", Spread::of(ratios), bytes / MIB);
+    }
+    Ok(())
+}
+
+fn main() -> Result<()> {
+    let whole = |byte: u8| (0..512).map(|mib| (mib * MIB, MIB, byte)).collect::<Vec<Write>>();
+    measure("2 layers of 512 MiB", 512 * MIB, &[whole(1), whole(2)])?;
+    // 31 layers of 16 MiB in stretches of 256 KiB, anywhere in 512 MiB, over a full base: they overlap.
+    let mut random = Random::new(5);
+    let mut layers = vec![whole(1)];
+    for layer in 1..32 {
+        layers.push((0..64).map(|_| (random.below(2048) << 18, 1 << 18, layer as u8 + 1)).collect());
+    }
+    measure("32 layers, 31 of 16 MiB that overlap, in one pass", 512 * MIB, &layers)
+}
