@@ -73,7 +73,13 @@ pub fn deletion_outcome(machine: &Machine, snapshots: &[SnapshotId], subtree: bo
         }
         let readers = tree.readers(image);
         if readers.len() > 1 {
-            return Some(Fate::FreesNothing(readers.into_iter().flat_map(|reader| reader.nodes).collect()));
+            let mut holding: Vec<_> = readers.into_iter().flat_map(|reader| reader.nodes).collect();
+            // The oldest first, Now last.
+            holding.sort_by_key(|node| match node {
+                NodeRef::Snapshot(id) | NodeRef::Ghost(id) => (false, machine.snapshots.get(id).map(|s| s.taken), *node),
+                NodeRef::Now => (true, None, *node),
+            });
+            return Some(Fate::FreesNothing(holding));
         }
         runs.iter().find(|run| run.images.contains(&image)).cloned().map(Fate::Merges)
     };
