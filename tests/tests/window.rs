@@ -209,5 +209,8 @@ fn a_screen_reader_finds_and_uses_the_released_program() -> Result<()> {
     let said = String::from_utf8_lossy(&output.stdout);
     let errors = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "the screen reader ended with {}:\n{said}\n{errors}", output.status);
+    let name = said.lines().find_map(|line| line.strip_prefix("created ")).context("which machine was created")?;
+    let created = MachineFolder::find(home.path(), name).context("the machine's folder")?.machine()?;
+    ensure!(created.name == name && created.images.len() == 1);
     Ok(())
 }

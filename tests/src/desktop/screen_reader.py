@@ -71,11 +71,16 @@ def main(program):
         wait_for("its widgets", lambda: len(list(walk(app))) > 5)
         for name in ("Look at the demo", "Open a folder", "Create a machine"):
             wait_for(f"the button {name!r}", lambda name=name: named(name, pyatspi.ROLE_PUSH_BUTTON))
-        button = named("Create a machine", pyatspi.ROLE_PUSH_BUTTON)
-        button.queryAction().doAction(0)
-        field = wait_for("the field for the name", lambda: named("Name", pyatspi.ROLE_ENTRY) or named("Name", pyatspi.ROLE_TEXT))
-        wait_for("the button that creates", lambda: named("Create", pyatspi.ROLE_PUSH_BUTTON))
-        print(f"found {len(list(walk(app)))} widgets, the field {field.name!r} among them")
+        named("Create a machine", pyatspi.ROLE_PUSH_BUTTON).queryAction().doAction(0)
+        field = wait_for("the field for the name", lambda: named("Name", pyatspi.ROLE_ENTRY))
+        name = field.queryText().getText(0, -1)
+        # The dialog's button comes behind the one that opened it.
+        create = wait_for("the button that creates", lambda: [
+            node for node in walk(application())
+            if node.name == "Create" and node.getRole() == pyatspi.ROLE_PUSH_BUTTON])[-1]
+        create.queryAction().doAction(0)
+        wait_for(f"the machine {name!r}", lambda: named(f"{name}, machine", pyatspi.ROLE_LIST_ITEM))
+        print(f"created {name}")
         if os.environ.get("SNAPTREE_SHOW_WIDGETS"):
             for node in walk(app):
                 print(f"  {node.getRoleName()}: {node.name}")
