@@ -26,8 +26,11 @@ use crate::program::{self, Home};
 pub use display::Display;
 pub use seen::{Seen, Widget};
 
-/// How long something may take that a person waits for: machines that run tests can be slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// How long something may take that a person waits for: computers that run tests can be slow.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// How long the program may take to open its window. A demo is made before.
+const OPENING: Duration = Duration::from_secs(600);
 
 /// The program, running in its window.
 #[derive(Debug)]
@@ -252,7 +255,7 @@ fn connect(address: &str, program: &mut Child) -> io::Result<TcpStream> {
                 }
                 return Ok(connection);
             }
-            Err(error) if started.elapsed() > PATIENCE => return Err(error),
+            Err(error) if started.elapsed() > OPENING => return Err(error),
             Err(_) => {}
         }
         if let Some(status) = program.try_wait()? {
