@@ -29,7 +29,7 @@ impl Create {
 
     pub(super) fn show(&mut self, ui: &mut Ui, model: &Model, foot: &mut Foot) {
         let name = field(ui, "Name, which is also its folder's", &mut self.name, "WEB01");
-        focus_first(ui, &name);
+        focus_first(ui, &name, &self.name);
         egui::Grid::new("create").num_columns(2).spacing([16.0, 8.0]).show(ui, |ui| {
             let label = ui.label("Memory");
             ui.add(DragValue::new(&mut self.memory_mib).range(1..=65_536).suffix(" MiB")).labelled_by(label.id);

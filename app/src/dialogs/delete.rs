@@ -63,7 +63,7 @@ impl Delete {
         }
         facts(ui, text::deletion(&cost, name, m.settings.trash_hours));
         if let Some(change) = text::reads_change(&cost) {
-            facts(ui, [format!("Now, once that is done: {change}.")]);
+            facts(ui, [format!("Now, once all that is due is merged: {change}.")]);
         }
         let merges = cost.merges.merges > 0;
         let undo = match (merges, self.free_now && cost.frees.0 > 0) {

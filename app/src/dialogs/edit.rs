@@ -26,7 +26,7 @@ impl Rename {
 
     pub(super) fn show(&mut self, ui: &mut Ui, model: &Model, foot: &mut Foot) {
         let response = field(ui, "Label", &mut self.label, "");
-        focus_first(ui, &response);
+        focus_first(ui, &response, &self.label);
         let Some(machine) = model.machine(Some(self.machine)) else { return };
         let own = machine.state.machine.snapshots.get(&self.snapshot).map(|s| s.label.as_str());
         foot.label = "Rename".into();
@@ -54,7 +54,7 @@ impl Note {
     pub(super) fn show(&mut self, ui: &mut Ui, foot: &mut Foot) {
         let edit = TextEdit::multiline(&mut self.note).desired_rows(5).desired_width(f32::INFINITY).margin(egui::vec2(8.0, 6.0));
         let response = ui.add(edit).accessible_name("Note");
-        focus_first(ui, &response);
+        focus_first(ui, &response, "");
         foot.label = "Keep the note".into();
         foot.action =
             Some(Action::Send(Command::SetNote { machine: self.machine, snapshot: self.snapshot, note: self.note.clone() }));

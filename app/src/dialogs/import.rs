@@ -59,7 +59,7 @@ impl Import {
     pub(super) fn show(&mut self, ui: &mut Ui, model: &Model, foot: &mut Foot) {
         if self.adopted.is_none() {
             let path = field(ui, "VHDX file (the newest of its chain), or a folder", &mut self.path, "/path/to/disk.vhdx");
-            focus_first(ui, &path);
+            focus_first(ui, &path, &self.path);
             if ui.button("Browse…").clicked() {
                 foot.other = Some(Action::Pick(PickFor::Import));
             }
@@ -95,7 +95,7 @@ impl Import {
 /// Type a path, or browse.
 pub(super) fn open_folder(ui: &mut Ui, path: &mut String, foot: &mut Foot) {
     let response = field(ui, "Folder", path, "/path/to/machine");
-    focus_first(ui, &response);
+    focus_first(ui, &response, path);
     if ui.button("Browse…").clicked() {
         foot.other = Some(Action::Pick(PickFor::OpenFolder));
     }

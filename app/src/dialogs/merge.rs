@@ -55,6 +55,11 @@ impl Merge {
                 "From its start on, the deletions behind it can't be undone any more.".into(),
             ],
         );
+        if self.limited {
+            let seconds = total.data.0 as f64 / ByteCount::mib(u64::from(self.limit_mib.max(1))).0 as f64;
+            let least = text::duration(std::time::Duration::from_secs_f64(seconds));
+            facts(ui, [format!("At that limit it takes {least} at least.")]);
+        }
         if total.zero.0 > 0 {
             facts(ui, [format!("Besides, {} of zeros are written.", text::bytes(total.zero))]);
         }

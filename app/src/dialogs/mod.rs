@@ -172,13 +172,17 @@ fn field(ui: &mut Ui, label: &str, text: &mut String, hint: &str) -> egui::Respo
     response
 }
 
-/// Gives a field the keyboard when its dialog opens.
-fn focus_first(ui: &Ui, response: &egui::Response) {
+/// Gives a field the keyboard when its dialog opens, and marks `text`: typing replaces it.
+fn focus_first(ui: &Ui, response: &egui::Response, text: &str) {
     let id = Id::unique("dialog-focused");
     let focused = ui.data(|d| d.get_temp::<bool>(id)).unwrap_or(false);
     if !focused {
         response.request_focus();
         ui.data_mut(|d| d.insert_temp(id, true));
+        let mut state = egui::text_edit::TextEditState::load(ui.ctx(), response.id).unwrap_or_default();
+        let all = egui::text::CCursorRange::two(egui::text::CCursor::new(0), egui::text::CCursor::new(text.chars().count()));
+        state.cursor.set_char_range(Some(all));
+        state.store(ui.ctx(), response.id);
     }
 }
 

@@ -34,7 +34,7 @@ impl Take {
     pub(super) fn show(&mut self, ui: &mut Ui, model: &Model, foot: &mut Foot) {
         let Some(machine) = model.machine(Some(self.machine)) else { return };
         let name = field(ui, "Label", &mut self.label, "Before the update");
-        focus_first(ui, &name);
+        focus_first(ui, &name, &self.label);
         field(ui, "Note", &mut self.note, "Why it is taken (may stay empty)");
         if machine.is_up() {
             ui.checkbox(&mut self.memory, "With memory, so that the machine can go on from this instant");

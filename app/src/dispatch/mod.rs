@@ -67,6 +67,10 @@ impl Dispatch {
         if let Some(created) = model.jobs.created.take() {
             view.machine = Some(created);
         }
+        if let Some(opened) = model.jobs.opened.take() {
+            let found = model.folders().into_iter().find(|(folder, _)| *folder == opened);
+            view.machine = found.and_then(|(_, machines)| machines.first().copied()).or(view.machine);
+        }
         for notice in model.jobs.take_notices() {
             view.toasts.add(notice);
         }

@@ -14,9 +14,13 @@ use snaptree_core::snapshot::{ImageId, NodeRef, SnapshotId};
 use snaptree_core::units::ByteCount;
 
 use super::Node;
+use super::beside::Beside;
 
 /// Time that new figures may take within a frame; the rest waits for the next one.
 const BUDGET: Duration = Duration::from_micros(1500);
+
+/// From this many images on, what a deletion leads to takes too long for a frame.
+const LARGE: usize = 500;
 
 /// What a verdict on an action depends on, beside the machine's state.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -55,6 +59,8 @@ pub struct Figures {
     verdicts: RefCell<HashMap<Question, Result<(), String>>>,
     spent: Cell<Duration>,
     waiting: Cell<bool>,
+    /// Deletions of a large tree, which are computed beside the frames.
+    beside: Option<Beside>,
 }
 
 impl Figures {
@@ -92,6 +98,7 @@ impl Figures {
             verdicts: RefCell::default(),
             spent: Cell::default(),
             waiting: Cell::default(),
+            beside: (m.images.len() > LARGE).then(|| Beside::new(state.clone())),
             state,
         }
     }
@@ -126,7 +133,13 @@ impl Figures {
 
     /// What deleting one snapshot would do. `None` while this frame's time is used up.
     pub fn deletion(&self, snapshot: SnapshotId) -> Option<Rc<DeletionCost>> {
-        self.deletion_of(vec![snapshot], false, true)
+        match &self.beside {
+            Some(beside) => beside.deletion(snapshot).unwrap_or_else(|| {
+                self.waiting.set(true);
+                None
+            }),
+            None => self.deletion_of(vec![snapshot], false, true),
+        }
     }
 
     /// What deleting these snapshots would do, computed at once.

@@ -1,6 +1,7 @@
 //! Jobs under way, answers that are waited for, and notices of what ended.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 
 use snaptree_core::engine::{Answer, Command, JobPhase, JobState, Plan, Refusal, RefusalKind, RequestId};
 use snaptree_core::snapshot::MachineId;
@@ -35,6 +36,8 @@ pub struct Jobs {
     notices: Vec<Notice>,
     /// A machine that was just created or imported, to be shown.
     pub created: Option<MachineId>,
+    /// A folder that was just opened, whose first machine is to be shown.
+    pub opened: Option<PathBuf>,
 }
 
 /// Finished jobs that the drop-down still shows.
@@ -70,6 +73,9 @@ impl Jobs {
         let quiet = matches!(asked.command, Command::Rescan | Command::SetNote { .. } | Command::Job { .. });
         match answer {
             Ok(answer) => {
+                if let Command::OpenFolder(folder) = &asked.command {
+                    self.opened = Some(folder.clone());
+                }
                 let text = match answer {
                     Answer::Done(text) => text,
                     Answer::Taken { latency: Some(l), .. } => {

@@ -4,6 +4,7 @@
 //! Event ─> Model::apply ─> MachineEntry { state, tree, figures } ─> read by the frame
 //! ```
 
+mod beside;
 #[cfg(test)]
 pub mod fabricated;
 mod figures;
@@ -13,7 +14,7 @@ mod order;
 mod tests;
 
 pub use figures::{Figures, Question};
-pub use jobs::{Jobs, Notice};
+pub use jobs::{Jobs, Notice, is_ended};
 pub use order::{Node, Tree, snapshot};
 
 use std::collections::BTreeMap;

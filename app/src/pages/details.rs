@@ -72,7 +72,7 @@ fn snapshot(
     actions: &mut Vec<Action>,
 ) {
     let m = &machine.state.machine;
-    let kind = if s.memory.is_some() { "disks and memory" } else { "disks only" };
+    let kind = if s.memory.is_some() { "with memory" } else { "disks only" };
     title(ui, &s.label, &format!("{} · {} · {kind}", model.when.short(s.taken), model.when.age(s.taken)));
     let picture = s.screen.as_ref().map(|file| Picture::File(machine.path(file)));
     screen(ui, view, picture, "no picture of its screen");
@@ -80,17 +80,17 @@ fn snapshot(
     caption(ui, "Apply");
     paragraph(ui, text::apply(s, machine, &model.when));
     caption(ui, "Delete");
-    match machine.figures.deletion_now(&[id], false) {
+    match machine.figures.deletion(id) {
         Some(cost) => {
             for fact in text::deletion(&cost, |n| node_name(machine, n), m.settings.trash_hours) {
                 paragraph(ui, fact);
             }
             if let Some(change) = text::reads_change(&cost) {
-                paragraph(ui, format!("Now, afterwards: {change}."));
+                paragraph(ui, format!("Now, once all that is due is merged: {change}."));
             }
             paragraph(ui, "It can be undone until its merge has started, or the trash is emptied.");
         }
-        None => paragraph(ui, "Not known yet."),
+        None => paragraph(ui, "Being counted…"),
     }
     chain(ui, machine, Node::Snapshot(id));
     caption(ui, "Note");

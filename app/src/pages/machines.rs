@@ -252,7 +252,7 @@ fn notices(ui: &mut Ui, machine: &MachineEntry, view: &View) {
     let p = theme::palette(ui);
     let mut lines: Vec<(String, Tone)> = Vec::new();
     if let snaptree_core::engine::Power::Failed(why) = &machine.state.power {
-        lines.push((format!("It stopped: {why}"), Tone::Bad));
+        lines.push((format!("It is off: {why}"), Tone::Bad));
     }
     lines.extend(machine.state.problems.iter().map(|why| (why.clone(), Tone::Bad)));
     for facts in machine.state.files.values() {
@@ -305,7 +305,7 @@ fn footer(ui: &mut Ui, machine: &MachineEntry, view: &View, actions: &mut Vec<Ac
             ui.label(format!("· {}", text::merge(&cost.merges)));
         }
         ui.label(match text::reads_change(&cost) {
-            Some(change) => format!("· {change}"),
+            Some(change) => format!("· then {change}"),
             None => format!("· {} deep as before", cost.after.depth),
         });
         if widgets::link(ui, "Untick").clicked() {

@@ -4,7 +4,7 @@ use egui::{Align, Layout, RichText, Ui};
 use snaptree_core::engine::{JobAction, JobPhase, JobState};
 
 use crate::action::Action;
-use crate::model::Model;
+use crate::model::{Model, is_ended};
 use crate::text;
 use crate::theme::{self, Tone};
 use crate::widgets::{bar, link};
@@ -37,6 +37,14 @@ fn name(job: &JobState, model: &Model) -> String {
     match model.machine(Some(job.machine)) {
         Some(machine) => format!("{} · {what}", machine.name()),
         None => what,
+    }
+}
+
+/// What it was about, once its steps don't matter any more.
+fn kind(job: &JobState, model: &Model) -> String {
+    match model.machine(Some(job.machine)) {
+        Some(machine) => format!("{} · {}", machine.name(), text::job(job.kind)),
+        None => text::job(job.kind).to_owned(),
     }
 }
 
@@ -91,7 +99,8 @@ pub fn list(ui: &mut Ui, model: &Model, actions: &mut Vec<Action>) {
             if i > 0 {
                 ui.separator();
             }
-            ui.label(RichText::new(name(job, model)).font(theme::strong()));
+            let title = if is_ended(job) { kind(job, model) } else { name(job, model) };
+            ui.label(RichText::new(title).font(theme::strong()));
             match &job.phase {
                 JobPhase::Running | JobPhase::Paused => {
                     if job.total.0 > 0 {
@@ -111,6 +120,6 @@ pub fn list(ui: &mut Ui, model: &Model, actions: &mut Vec<Action>) {
 }
 
 fn said(ui: &mut Ui, says: &str, how: &str, color: egui::Color32) {
-    let text = if says.is_empty() { how.to_owned() } else { format!("{says} ({how})") };
+    let text = if says.is_empty() { text::sentence(how) } else { format!("{} ({how})", text::sentence(says)) };
     ui.label(RichText::new(text).font(theme::small()).color(color));
 }

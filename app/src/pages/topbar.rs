@@ -44,9 +44,12 @@ pub fn show(ui: &mut Ui, model: &Model, view: &View, actions: &mut Vec<Action>) 
             };
             let open = ui.add(Button::new(label.clone()));
             open.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, &label));
-            Popup::menu(&open)
-                .close_behavior(egui::PopupCloseBehavior::CloseOnClickOutside)
-                .show(|ui| tasks::list(ui, model, actions));
+            Popup::menu(&open).close_behavior(egui::PopupCloseBehavior::CloseOnClickOutside).show(|ui| {
+                let margin = egui::Margin::symmetric(10, 8);
+                egui::Frame::NONE.inner_margin(margin).show(ui, |ui| {
+                    ui.with_layout(Layout::top_down(Align::Min), |ui| tasks::list(ui, model, actions));
+                });
+            });
             search(ui, actions);
         });
     });

@@ -23,6 +23,8 @@ use crate::{dispatch, text};
 
 /// Height of a row.
 pub const ROW: f32 = 50.0;
+/// When figures are on their way, the next frame comes after this.
+const SOON: std::time::Duration = std::time::Duration::from_millis(15);
 /// From this many rows on, only those in sight are told to screen readers.
 const TELL_ALL: usize = 1000;
 
@@ -72,7 +74,7 @@ fn row_id(machine: MachineId, node: Node) -> Id {
 /// Shows the tree of a machine.
 pub fn show(ui: &mut Ui, machine: &MachineEntry, model: &Model, view: &mut View, actions: &mut Vec<Action>) {
     if machine.figures.new_frame() {
-        ui.ctx().request_repaint();
+        ui.ctx().request_repaint_after(SOON);
     }
     let rows = view.rows.rows(machine, &view.expanded);
     let area = ui.available_rect_before_wrap();

@@ -175,7 +175,10 @@ pub fn figure_line(ui: &mut Ui, left: &str, right: &str, weak: bool) -> Response
     let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), 24.0), Sense::hover());
     let painter = ui.painter();
     let color = if weak { p.weak } else { p.text };
-    let figure = put(painter, rect.right_center(), Align2::RIGHT_CENTER, right, theme::body(), color, rect.width() * 0.45);
+    // Short words leave the figure their room.
+    let words = painter.layout_no_wrap(left.to_owned(), theme::body(), color).size().x;
+    let room = (rect.width() - words - 12.0).max(rect.width() * 0.45);
+    let figure = put(painter, rect.right_center(), Align2::RIGHT_CENTER, right, theme::body(), color, room);
     put(painter, rect.left_center(), Align2::LEFT_CENTER, left, theme::body(), color, figure.left() - rect.left() - 10.0);
     painter.hline(rect.x_range(), rect.bottom(), Stroke::new(1.0, p.line));
     response.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Label, true, format!("{left}: {right}")));

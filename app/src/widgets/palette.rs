@@ -112,7 +112,7 @@ pub fn show(ctx: &Context, model: &Model, view: &mut View, actions: &mut Vec<Act
         if answer.changed() {
             palette.chosen = 0;
         }
-        ScrollArea::vertical().max_height(380.0).auto_shrink([false, true]).show(ui, |ui| {
+        ScrollArea::vertical().max_height(380.0).min_scrolled_height(380.0).auto_shrink([false, true]).show(ui, |ui| {
             ui.spacing_mut().item_spacing.y = 0.0;
             for (i, f) in found.iter().enumerate() {
                 if line(ui, f, i == palette.chosen, moved) {

@@ -25,6 +25,10 @@ impl Toasts {
     /// Shows one more.
     pub fn add(&mut self, notice: Notice) {
         self.0.retain(|(n, _)| *n != notice);
+        // Undo takes back the last thing, so only the last notice about a machine offers it.
+        for (older, _) in &mut self.0 {
+            older.undo &= older.machine != notice.machine;
+        }
         self.0.push((notice, Instant::now()));
         if self.0.len() > MOST {
             self.0.remove(0);

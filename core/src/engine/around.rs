@@ -16,6 +16,8 @@ use crate::units::ByteCount;
 
 /// Longest manifest that is looked at, in bytes.
 const MANIFEST_LIMIT: u64 = 64 << 20;
+/// What is said of a machine whose owner went away while it ran.
+const OWNER_ENDED: &str = "its owner process ended without stopping it. What was flushed is on its disks; start it to go on.";
 
 impl Engine {
     /// Reads the library and the opened folders anew.
@@ -316,6 +318,10 @@ impl Engine {
                     entry.problems = vec![error.to_string()];
                 }
             }
+        }
+        if let Some(entry) = self.machines.get_mut(&id) {
+            let unexpected = matches!(was, Some(Power::Running | Power::Paused));
+            entry.failed = unexpected.then(|| OWNER_ENDED.to_owned());
         }
         self.publish_changes();
         let stopping = was == Some(Power::Off) || was == Some(Power::Saved);
