@@ -251,6 +251,7 @@ fn scrolled(window: &mut Window) -> std::time::Duration {
                 unit: egui::MouseWheelUnit::Page,
                 delta: egui::vec2(0.0, -1.0),
                 phase: egui::TouchPhase::Move,
+                source: egui::MouseWheelSource::Wheel,
                 modifiers: egui::Modifiers::NONE,
             });
             let start = std::time::Instant::now();
