@@ -16,6 +16,8 @@ const STEP: ByteCount = ByteCount::mib(64);
 pub(super) struct Merge {
     disk: Option<DiskId>,
     limit: RateLimit,
+    /// A merge that was held back says nothing about how fast the volume is.
+    is_limited: bool,
     under_way: Option<UnderWay>,
     /// Whether the images were counted anew: a merge that was cut short has changed them.
     counted: bool,
@@ -37,6 +39,7 @@ impl Merge {
         Self {
             disk,
             limit: RateLimit::new(limit),
+            is_limited: limit.is_some(),
             under_way: None,
             counted: false,
             moved: ByteCount::ZERO,
@@ -126,15 +129,17 @@ impl Job for Merge {
             self.merges += 1;
             self.moved += merged.progress.moved;
             self.freed += merged.freed + merged.progress.given_back;
-            context.owned.store.history().append(&HistoryRecord::Merge {
-                at: clock.now(),
-                disk: plan.run.disk,
-                bytes: merged.progress.moved.0,
-                stretches: merged.progress.stretches,
-                seconds: worked.as_secs_f64(),
-                estimated_seconds,
-                probe: false,
-            })?;
+            if !self.is_limited {
+                context.owned.store.history().append(&HistoryRecord::Merge {
+                    at: clock.now(),
+                    disk: plan.run.disk,
+                    bytes: merged.progress.moved.0,
+                    stretches: merged.progress.stretches,
+                    seconds: worked.as_secs_f64(),
+                    estimated_seconds,
+                    probe: false,
+                })?;
+            }
             count_again(context);
             return Ok(Step::More);
         }
