@@ -35,6 +35,9 @@ pub struct Question {
     pub job: bool,
 }
 
+/// Snapshots to delete, and whether all that hangs from them goes too.
+type Deletion = (Vec<SnapshotId>, bool);
+
 /// The figures of one machine.
 pub struct Figures {
     state: Arc<MachineState>,
@@ -55,7 +58,7 @@ pub struct Figures {
     /// Images that a due merge makes superfluous, and the merge.
     due_sources: HashMap<ImageId, usize>,
     costs: RefCell<HashMap<Node, Option<Rc<NodeCost>>>>,
-    deletions: RefCell<HashMap<(Vec<SnapshotId>, bool), Option<Rc<DeletionCost>>>>,
+    deletions: RefCell<HashMap<Deletion, Option<Rc<DeletionCost>>>>,
     verdicts: RefCell<HashMap<Question, Result<(), String>>>,
     spent: Cell<Duration>,
     waiting: Cell<bool>,

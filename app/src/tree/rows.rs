@@ -69,8 +69,8 @@ impl Rows {
                 rows.push(row);
                 i += length;
             } else {
-                for n in i..i + take {
-                    row_of[n] = rows.len();
+                for (n, row) in row_of.iter_mut().enumerate().skip(i).take(take) {
+                    *row = rows.len();
                     rows.push(Row::Node(n));
                 }
                 i += take;
