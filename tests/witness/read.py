@@ -20,8 +20,12 @@ def libvhdi(paths):
         images.append(image)
     for child, parent in zip(images, images[1:]):
         child.set_parent(parent)
-    leaf = images[0]
-    return leaf.get_media_size(), leaf.read_buffer_at_offset
+
+    def read(length, offset):
+        # The parents live as long as this does: older versions of the library don't keep them by themselves.
+        return images[0].read_buffer_at_offset(length, offset)
+
+    return images[0].get_media_size(), read
 
 
 def dissect(paths):
