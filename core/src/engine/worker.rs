@@ -221,7 +221,9 @@ impl Engine {
 
     fn work(&mut self) {
         let idle = self.tick();
-        if !idle.is_zero()
+        // Being told to end may have been among what was heard just now: then there is nothing to wait for.
+        if !self.quit
+            && !idle.is_zero()
             && let Ok(message) = self.receiver.recv_timeout(idle)
         {
             self.hear(message);
