@@ -6,6 +6,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::thread;
+use std::time::Duration;
 use std::time::SystemTime;
 
 use crate::units::ByteCount;
@@ -233,12 +235,25 @@ impl HostFile for OsFile {
     }
 }
 
+/// How often a lock that somebody has is tried again, and how long is waited in between.
+const LOCK_TRIES: u32 = 20;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
+
+/// A child process that was just started has this process's locks until it runs its own program: what was
+/// closed an instant ago can still look locked. So a lock is refused only when it stays taken.
 fn take_lock(file: &File, access: Access) -> io::Result<()> {
-    match access {
+    let attempt = || match access {
         Access::Look => file.unlock(),
         Access::Read => file.try_lock_shared().map_err(lock_error),
         Access::Write => file.try_lock().map_err(lock_error),
+    };
+    for _ in 1..LOCK_TRIES {
+        match attempt() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => thread::sleep(LOCK_PAUSE),
+            done => return done,
+        }
     }
+    attempt()
 }
 
 impl Host for OsHost {
@@ -310,7 +325,7 @@ impl Host for OsHost {
     }
     fn lock(&self, path: &Path) -> io::Result<Box<dyn HostLock>> {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
-        file.try_lock().map_err(lock_error)?;
+        take_lock(&file, Access::Write)?;
         Ok(Box::new(OsLock(file)))
     }
 }
