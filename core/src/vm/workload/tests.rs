@@ -131,6 +131,7 @@ fn a_snapshot_under_full_load_is_exact_and_has_the_same_future() {
     let setup = setup(ByteCount::mib(24), &disks, full_speed(11));
     let running = Running::start(setup.clone()).unwrap();
     let mut taken = Vec::new();
+    let mut intercepted = 0;
     for round in 0..4u128 {
         std::thread::sleep(Duration::from_millis(120));
         let file = new_file(&folder, &format!("{round}.stm"));
@@ -141,10 +142,12 @@ fn a_snapshot_under_full_load_is_exact_and_has_the_same_future() {
         let mut save = running.begin_capture(file.clone(), Uuid::from_u128(round)).unwrap();
         running.resume();
         while !save.step(ByteCount::mib(1)).unwrap().finished {}
-        assert!(save.report().intercepted_writes > 0);
+        intercepted += save.report().intercepted_writes;
         taken.push((file, then, frame));
     }
     running.stop().unwrap();
+    // On a busy computer one save may end before the guest gets to write; not all four.
+    assert!(intercepted > 0);
     let counters = running.counters();
     assert!(counters.page_writes > 1000 && counters.disk_writes > 1000 && counters.verified.0 > 0, "{counters:?}");
     assert_eq!((counters.wrong, running.wrong(), running.problem()), (ByteCount::ZERO, vec![], None));
