@@ -117,15 +117,16 @@ fn sequence(seed: u64, until: Instant) -> usize {
 fn random_sequences_agree_with_a_model() {
     let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
     let until = Instant::now() + Duration::from_secs(number("SNAPTREE_SECONDS").unwrap_or(15));
+    let whole = Instant::now() + Duration::from_secs(600);
     if let Some(seed) = number("SNAPTREE_SEED") {
-        sequence(seed, Instant::now() + Duration::from_secs(600));
+        sequence(seed, whole);
         return;
     }
-    let (mut seed, mut steps) = (1, 0);
+    // The first one is done to its end, however slow the machine is.
+    let (mut seed, mut steps) = (2, sequence(1, whole));
     while Instant::now() < until {
         steps += sequence(seed, until);
         seed += 1;
     }
-    assert!(steps > 30, "only {steps} steps were done");
     println!("{} sequences, {steps} steps", seed - 1);
 }
