@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use crate::model::Node;
 use egui::{Key, KeyboardShortcut, Modifiers};
-use snaptree_core::engine::{Command, JobAction, Power};
+use snaptree_core::engine::{Command, JobAction, JobKind, JobState, Power};
 use snaptree_core::snapshot::{Machine, MachineId, SnapshotId, rules};
 
 use crate::dialogs::Dialog;
@@ -226,17 +226,22 @@ impl Verb {
             verb: self.entry().label,
             chosen: selected(model, view),
             ticked: view.ticked_in(m),
-            job: model.jobs.of(m.id).is_some(),
+            job: self.is_held_up(model.jobs.of(m.id)),
         };
         machine.figures.verdict(question, || self.judge(machine, model, view))
     }
 
+    /// Whether a job has to end first. A merge waits for everything but another merge, and a start.
+    fn is_held_up(self, job: Option<&JobState>) -> bool {
+        job.is_some_and(|job| job.kind != JobKind::Merge || matches!(self, Self::Merge | Self::Remove | Self::Start))
+    }
+
     fn judge(self, machine: &MachineEntry, model: &Model, view: &View) -> Result<(), String> {
         let m = &machine.state.machine;
-        let job = model.jobs.of(m.id);
+        let held_up = self.is_held_up(model.jobs.of(m.id));
         let context = rules::Context {
             power: if machine.is_up() { rules::PowerState::Running } else { rules::PowerState::Off },
-            job_under_way: job.is_some(),
+            job_under_way: held_up,
             read_only: machine.read_only(),
         };
         let no = |reason: &str| Err(reason.to_owned());
@@ -269,7 +274,7 @@ impl Verb {
                 None => no("There is nothing to undo."),
             },
             Self::Adopt | Self::CloseFolder if !context.read_only => no("This machine is in the library already."),
-            Self::Start | Self::Verify if job.is_some() => no("A job is under way on this machine. Wait for it, or cancel it."),
+            Self::Start | Self::Verify if held_up => no("A job is under way on this machine. Wait for it, or cancel it."),
             Self::Start => match machine.state.power {
                 Power::Off | Power::Saved | Power::Failed(_) => Ok(()),
                 _ => no("It runs already."),

@@ -147,9 +147,9 @@ impl Jobs {
         self.jobs.iter().filter(|j| !is_ended(j))
     }
 
-    /// The job of a machine that hasn't ended.
+    /// The job of a machine that hasn't ended: the one that came in between, where a merge waits for another.
     pub fn of(&self, machine: MachineId) -> Option<&JobState> {
-        self.under_way().find(|j| j.machine == machine)
+        self.under_way().filter(|j| j.machine == machine).last()
     }
 }
 

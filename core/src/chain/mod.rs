@@ -20,6 +20,7 @@ use crate::units::ByteCount;
 mod changes;
 mod folder;
 mod gate;
+mod live;
 mod open;
 mod owner_map;
 mod resolve;
@@ -28,9 +29,11 @@ mod tests;
 
 pub use folder::{Folder, FolderImage, ParentState};
 pub use gate::Gate;
+pub use live::{Flaw, GRAIN, Held, LiveRun};
 pub use open::{MAX_DEPTH, Trace, trace};
 
 use changes::Changes;
+use live::{Content, Routing};
 use owner_map::{Link, Links, OwnerMap};
 use resolve::{Piece, Place, resolve};
 
@@ -58,12 +61,16 @@ pub struct Stretch {
 pub struct Chain {
     map: OwnerMap,
     changes: Changes,
-    /// Shared by everything that changes the leaf; exclusive while another leaf is put on top.
-    writers: RwLock<()>,
+    /// Shared by everything that writes; exclusive while another leaf is put on top, or writes begin to go elsewhere:
+    /// routed while a run under the leaf is merged.
+    writers: RwLock<Option<Arc<Routing>>>,
     /// Exclusive while the leaf gives up places that a reader may look at.
     places: RwLock<()>,
     /// One flush after the other: a second one must not return before the first has.
     flushing: Mutex<()>,
+    /// A rule of merging that a test has switched off.
+    #[cfg(any(test, feature = "testing"))]
+    flaw: Mutex<Flaw>,
 }
 
 impl Chain {
@@ -100,6 +107,8 @@ impl Chain {
             writers: RwLock::default(),
             places: RwLock::default(),
             flushing: Mutex::default(),
+            #[cfg(any(test, feature = "testing"))]
+            flaw: Mutex::default(),
         })
     }
 
@@ -189,13 +198,16 @@ impl Chain {
         Ok(())
     }
 
-    /// Writes whole sectors to the leaf.
+    /// Writes whole sectors: to the leaf, unless a run under it is being merged ([`LiveRun`]).
     ///
     /// # Errors
     /// Where the range isn't whole sectors of the disk, the leaf isn't writable, or its file fails.
     pub fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
         self.check_range(offset, buf.len() as u64)?;
-        let _writers = self.writers.read().unwrap_or_else(PoisonError::into_inner);
+        let writers = self.writers.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(routing) = &*writers {
+            return self.write_routed(routing, Content::Bytes(buf), offset, buf.len() as u64);
+        }
         let before = self.changes.quiet();
         let (leaf, owned) = self.map.leaf_owns(offset, buf.len() as u64);
         let result = leaf.image.write_at(buf, offset);
@@ -206,15 +218,18 @@ impl Chain {
         result
     }
 
-    /// Zeroes whole sectors in the leaf.
+    /// Zeroes whole sectors, where [`Chain::write_at`] would write them.
     ///
     /// # Errors
     /// As [`Chain::write_at`].
     pub fn write_zeroes(&self, offset: u64, length: u64) -> Result<()> {
         self.check_range(offset, length)?;
-        let _writers = self.writers.read().unwrap_or_else(PoisonError::into_inner);
+        let writers = self.writers.read().unwrap_or_else(PoisonError::into_inner);
         let _places = self.places.write().unwrap_or_else(PoisonError::into_inner);
         let _change = self.changes.begin();
+        if let Some(routing) = &*writers {
+            return self.write_routed(routing, Content::Zeros, offset, length);
+        }
         let leaf = self.map.leaf();
         let result = leaf.image.write_zeroes(offset, length);
         self.map.update(offset, length);
@@ -228,6 +243,10 @@ impl Chain {
     /// Where a file fails; that image counts as unflushed still.
     pub fn flush(&self) -> Result<()> {
         let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        #[cfg(any(test, feature = "testing"))]
+        if *self.flaw.lock().unwrap_or_else(PoisonError::into_inner) == Flaw::FlushAll {
+            return self.map.leaf().flush();
+        }
         self.map.links().iter().try_for_each(|link| link.flush())
     }
 
@@ -237,7 +256,10 @@ impl Chain {
     /// # Errors
     /// Where the image isn't a child of the present leaf, or the chain would be too long.
     pub fn push_leaf(&self, leaf: Arc<dyn Image>) -> Result<()> {
-        let _writers = self.writers.write().unwrap_or_else(PoisonError::into_inner);
+        let writers = self.writers.write().unwrap_or_else(PoisonError::into_inner);
+        if writers.is_some() {
+            return Err(DiskError::refused(&leaf.path(), "what lies under the leaf is being merged"));
+        }
         let links = self.map.links();
         let present = &self.map.leaf().image;
         open::check_depth(links.len() + 1, &leaf.path())?;

@@ -51,9 +51,24 @@ pub struct MachineFacts<'a> {
     pub calibration: &'a Calibration,
     /// The volume.
     pub volume: &'a VolumeState,
+    /// Whether the machine runs: then it writes to the leaves of Now.
+    pub running: bool,
 }
 
 impl MachineFacts<'_> {
+    /// Whether the running machine writes to an image.
+    pub fn is_written(&self, image: ImageId) -> bool {
+        self.running && self.machine.now.images.values().any(|leaf| *leaf == image)
+    }
+
+    /// Whether an image of a run may be the target, by its place in it. While the machine writes to the top, no
+    /// other image than the base can become one without a parent.
+    pub fn may_be_target(&self, run: &[ImageId], place: usize) -> bool {
+        let top_is_written = run.last().is_some_and(|top| self.is_written(*top));
+        let on_base = run.first().and_then(|first| self.machine.images.get(first)).is_some_and(|first| first.parent.is_none());
+        place == 0 || !top_is_written || !on_base
+    }
+
     /// Bytes that an image's file takes on the volume.
     pub fn held(&self, image: ImageId) -> ByteCount {
         self.files.get(&image).map_or(ByteCount::ZERO, |f| f.held)

@@ -150,7 +150,7 @@ pub fn merge_cost(facts: &MachineFacts<'_>, disk: &DiskId, run: &[ImageId]) -> O
     // What fits comes first, then what has started, then what moves least.
     let rank = |m: &MergeCost| (!m.fits, !started.contains(&m.target), m.bytes.data, m.bytes.zero, m.scratch);
     let mut best: Option<MergeCost> = None;
-    for &target in run {
+    for (_, &target) in run.iter().enumerate().filter(|(place, _)| facts.may_be_target(run, *place)) {
         let bytes = census.merge_bytes(run, target)?;
         let scratch = scratch(facts, census, run, target)?;
         let sources: ByteCount = run.iter().filter(|i| **i != target).map(|i| facts.held(*i)).sum();

@@ -155,6 +155,11 @@ pub trait Image: Send + Sync + fmt::Debug {
     /// Flushes, empties the log and makes this value read-only; the file is then complete
     /// for readers that ignore logs, and its lock becomes a shared one.
     fn freeze(&self) -> Result<()>;
+    /// Opens the same file for writing, in place of this value: that gives up its lock, and can still be read
+    /// through until it is dropped.
+    fn thaw(&self) -> Result<Arc<dyn Image>> {
+        Err(DiskError::refused(&self.path(), "it can't be opened for writing while it is in use"))
+    }
     /// The data-write identifier, renewed now if this opening hasn't yet: later writes
     /// of this opening won't change it again. To be called before a child is created.
     fn pin_data_write_id(&self) -> Result<Uuid>;
@@ -169,10 +174,11 @@ pub trait Image: Send + Sync + fmt::Debug {
 
     // Only for a merge and its switch (merge.md).
 
-    /// Marks stretches as not present (sector bits cleared in the same log entry) and makes the mark
-    /// durable. Whole sectors; in an image that can't (fixed) nothing happens and nothing is released.
+    /// Marks stretches as not present (sector bits cleared in the same log entry); acknowledged as a write is,
+    /// durable with the next flush. Whole sectors; in an image that can't (fixed) nothing is released.
     fn release(&self, stretches: &[(u64, u64)]) -> Result<Released>;
-    /// Gives released space back to the volume. Only after every reader of the old place has ended.
+    /// Gives released space back to the volume. Only after the mark is durable and every reader of the old
+    /// place has ended.
     fn punch(&self, released: Released) -> Result<ByteCount>;
     /// Sets the data-write identifier, durably.
     fn set_data_write_id(&self, id: Uuid) -> Result<()>;

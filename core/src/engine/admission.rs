@@ -125,7 +125,8 @@ impl Engine {
     /// What the rules say.
     fn check(&self, id: MachineId, command: &Command) -> Result<(), Refusal> {
         let Some(entry) = self.machines.get(&id) else { return Err(Refusal::rule("there is no such machine")) };
-        let (machine, context) = (&*entry.machine, entry.context());
+        let (machine, mut context) = (&*entry.machine, entry.context());
+        context.job_under_way &= !entry.makes_way_for(command);
         let power = entry.power();
         let running = matches!(power, Power::Running | Power::Paused);
         let verdict = match command {
@@ -163,9 +164,9 @@ impl Engine {
             census: &entry.sight.census,
             calibration: &entry.calibration,
             volume: &entry.volume,
+            running: matches!(entry.power(), Power::Running | Power::Paused),
         };
-        let machine = facts.machine;
-        let running = matches!(entry.power(), Power::Running | Power::Paused);
+        let (machine, running) = (facts.machine, facts.running);
         Ok(match command {
             Command::Take { memory, .. } => Plan::Take {
                 images: machine.configuration.disks.len() as u32,
@@ -224,6 +225,7 @@ impl Engine {
     /// Takes the machine's lock and begins a job.
     pub(super) fn start_job(&mut self, id: MachineId, command: Command, from: (SubscriberId, RequestId)) -> Result<(), Refusal> {
         let (kind, job) = jobs::for_command(&command).ok_or_else(|| Refusal::failed("this isn't a job"))?;
+        self.suspend_job(id)?;
         self.own(id)?;
         let now = self.options.clock.elapsed();
         if let Some(entry) = self.machines.get_mut(&id) {

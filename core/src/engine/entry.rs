@@ -10,7 +10,7 @@ use super::owner::{Connection, Starting};
 use super::running::Owned;
 use super::sight::{OpenImages, Sight};
 use super::worker::SubscriberId;
-use super::{JobPhase, JobState, LatencyReport, MachineState, Place, Power, RequestId};
+use super::{Command, JobKind, JobPhase, JobState, LatencyReport, MachineState, Place, Power, RequestId};
 use crate::cost::{Calibration, VolumeState};
 use crate::snapshot::{self, Machine, PowerState};
 use crate::units::ByteRate;
@@ -27,6 +27,8 @@ pub(super) struct Entry {
     /// Held while this process owns the machine.
     pub owned: Option<Owned>,
     pub job: Option<Active>,
+    /// A job that waits for the one that came in between.
+    pub waiting: Option<Active>,
     /// To the process that owns it.
     pub connection: Option<Connection>,
     /// What that process says.
@@ -58,6 +60,7 @@ impl Entry {
             problems: Vec::new(),
             owned: None,
             job: None,
+            waiting: None,
             connection: None,
             remote: None,
             starting: None,
@@ -95,6 +98,13 @@ impl Entry {
             job_under_way: self.job.is_some(),
             read_only: self.place != Place::Library,
         }
+    }
+
+    /// Whether the job under way waits for a command: a merge does, for all but another merge, and a start (the
+    /// process that will own the machine can't have it before the merge lets go).
+    pub fn makes_way_for(&self, command: &Command) -> bool {
+        let merges = self.job.as_ref().is_some_and(|active| active.state.kind == JobKind::Merge);
+        merges && !matches!(command, Command::Merge { .. } | Command::Remove { .. } | Command::Start(_))
     }
 
     /// Takes over a manifest that was published.

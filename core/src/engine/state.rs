@@ -82,6 +82,7 @@ impl MachineState {
             census: &self.census,
             calibration: &self.calibration,
             volume: &self.volume,
+            running: matches!(self.power, Power::Running | Power::Paused),
         }
     }
 }

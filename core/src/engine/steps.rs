@@ -73,6 +73,40 @@ impl Engine {
         }
     }
 
+    /// Lets the job under way wait, so that another one can begin.
+    pub(super) fn suspend_job(&mut self, id: MachineId) -> Result<(), Refusal> {
+        let Some(entry) = self.machines.get_mut(&id) else { return Ok(()) };
+        let Entry { job: Some(active), owned: Some(owned), sight, calibration, volume, .. } = entry else { return Ok(()) };
+        let mut report = Report::default();
+        let mut context = Context { options: &self.options, owned, sight, calibration, volume, report: &mut report };
+        match active.job.suspend(&mut context) {
+            Ok(true) => {
+                entry.waiting = entry.job.take();
+                Ok(())
+            }
+            Ok(false) => Err(Refusal::rule("the machine is busy; wait for its job, or cancel it")),
+            Err(refusal) => {
+                self.end_job(id, JobPhase::Failed(refusal.reason.clone()), Err(refusal));
+                Ok(())
+            }
+        }
+    }
+
+    /// What waited goes on, unless this process owns the machine no longer.
+    fn resume_job(&mut self, id: MachineId) {
+        let now = self.options.clock.elapsed();
+        let Some(entry) = self.machines.get_mut(&id) else { return };
+        let Some(mut active) = entry.waiting.take() else { return };
+        let stopped = self.only.is_some() && entry.owned.is_none();
+        active.skip_to(now);
+        entry.job = Some(active);
+        if stopped {
+            self.cancel_job(id);
+        } else if let Err(refusal) = self.own(id) {
+            self.end_job(id, JobPhase::Failed(refusal.reason.clone()), Err(refusal));
+        }
+    }
+
     /// A job has ended: the machine's new state is told first, then the job's end, then the answer.
     fn end_job(&mut self, id: MachineId, phase: JobPhase, answer: Result<Answer, Refusal>) {
         let Some(entry) = self.machines.get_mut(&id) else { return };
@@ -98,15 +132,21 @@ impl Engine {
         active.state.left = None;
         self.outbox.publish(&Event::Job(active.state));
         self.outbox.answer(active.from, answer);
+        self.resume_job(id);
     }
 
     /// Ends a machine's job between two steps.
     pub(super) fn cancel_job(&mut self, id: MachineId) {
         let Some(entry) = self.machines.get_mut(&id) else { return };
-        let Entry { job: Some(active), owned: Some(owned), sight, calibration, volume, .. } = entry else { return };
+        let Entry { job: Some(active), owned, sight, calibration, volume, .. } = entry else { return };
         let mut report = Report::default();
-        let kept =
-            active.job.cancel(&mut Context { options: &self.options, owned, sight, calibration, volume, report: &mut report });
+        let kept = match owned {
+            Some(owned) => {
+                let mut context = Context { options: &self.options, owned, sight, calibration, volume, report: &mut report };
+                active.job.cancel(&mut context)
+            }
+            None => Ok("the machine was stopped; what was done stays done".into()),
+        };
         let (phase, refusal) = match kept {
             Ok(kept) => (JobPhase::Cancelled(kept.clone()), Refusal::failed(format!("cancelled: {kept}"))),
             Err(refusal) => (JobPhase::Failed(refusal.reason.clone()), refusal),

@@ -2,7 +2,7 @@
 
 use std::ops::ControlFlow;
 
-use super::survey::{Images, sweep};
+use super::survey::{Images, Piece, sweep};
 use super::{Result, Rules};
 use crate::disk::Presence;
 
@@ -56,7 +56,8 @@ impl Batch {
     }
 
     /// The next batch from `from`: at most `budget` data bytes (one grain at least), cut where blocks of
-    /// `unit` bytes end if that is possible.
+    /// `unit` bytes end if that is possible, and never inside a block that is zero as a whole above the target:
+    /// such a mark can't be divided.
     pub(super) fn gather(
         images: &Images,
         target: usize,
@@ -66,25 +67,37 @@ impl Batch {
         rules: Rules,
     ) -> Result<Self> {
         let (from, size) = range;
-        let grain = 4096;
+        let (grain, unit) = (4096, unit.max(1));
         let budget = (budget / grain * grain).max(grain);
+        let blocks: Vec<u64> = images.iter().map(|image| image.info().block_size.0.max(1)).collect();
         let mut batch = Self { end: from, moves: Vec::new(), marks: vec![Vec::new(); images.len()] };
         let (mut data, mut cut) = (0, false);
-        sweep(images, from, size.min(from.saturating_add(MAX_SPAN)), rules, |piece| {
+        // Set once the budget is used up inside a block that must not be divided.
+        let mut until = None;
+        let end = size.min(from.saturating_add(MAX_SPAN) / unit * unit);
+        sweep(images, from, end, rules, |piece| {
             let mut length = piece.length;
-            if let Some(source) = piece.source(target, rules) {
+            let source = piece.source(target, rules);
+            let is_data = source.is_some_and(|source| matches!(piece.held[source], Presence::Data { .. }));
+            let room = match (batch.moves.len() < MAX_PIECES, is_data) {
+                (false, _) => 0,
+                (true, true) => budget.saturating_sub(data),
+                (true, false) => length,
+            };
+            if source.is_some() && until.is_none() && room < length {
+                let at = piece.offset + room;
+                until = Some(if at - at % unit > from { at } else { undivided(&piece, target, &blocks, at) });
+            }
+            if let Some(until) = until {
+                length = length.min(until.saturating_sub(piece.offset));
+                cut = length < piece.length;
+            }
+            if let Some(source) = source.filter(|_| length > 0) {
                 let host_offset = match piece.held[source] {
                     Presence::Data { host_offset } => Some(host_offset),
                     _ => None,
                 };
-                if batch.moves.len() == MAX_PIECES || (host_offset.is_some() && data == budget) {
-                    cut = true;
-                    return Ok(ControlFlow::Break(()));
-                }
-                if host_offset.is_some() {
-                    length = length.min(budget - data);
-                    data += length;
-                }
+                data += if is_data { length } else { 0 };
                 let done = host_offset.is_none() && piece.held[target] == Presence::Zero;
                 batch.moves.push(Move { offset: piece.offset, length, source, host_offset, done });
                 for above in target + 1..=source {
@@ -94,10 +107,9 @@ impl Batch {
                 }
             }
             batch.end = piece.offset + length;
-            cut = length < piece.length;
             Ok(if cut { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
         })?;
-        let whole = batch.end - batch.end % unit.max(1);
+        let whole = batch.end - batch.end % unit;
         if cut && whole > from {
             batch.cut_to(whole);
         }
@@ -117,6 +129,12 @@ impl Batch {
             });
         }
     }
+}
+
+/// Where a batch that is to end at `at` may: behind the blocks above the target that are zero there.
+fn undivided(piece: &Piece<'_>, target: usize, blocks: &[u64], at: u64) -> u64 {
+    let zero = (target + 1..blocks.len()).filter(|above| piece.held[*above] == Presence::Zero);
+    zero.map(|above| at.next_multiple_of(blocks[above])).max().unwrap_or(at).max(at)
 }
 
 /// Adds a stretch, joined to the last one where they touch.

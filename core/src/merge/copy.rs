@@ -1,4 +1,5 @@
 //! The core: moves a run of open images into one of them, in bounded steps, knowing nothing of machines.
+//! Under a running machine the chain lends the run ([`LiveRun`]), and [`super::live`] copies what is written meanwhile.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use super::shadowed::Shadowed;
 use super::survey::{nothing_left, remaining};
 use super::transfer::transfer;
 use super::{MergeError, Result, Rule, Rules};
+use crate::chain::LiveRun;
 use crate::disk::{DiskError, Image, ImageType, Presence, Released};
 use crate::units::ByteCount;
 
@@ -42,17 +44,19 @@ enum Phase {
 /// at every instant, durable or not, and other programs can open the chain between any two steps.
 #[derive(Debug)]
 pub struct RunMerge {
-    images: Vec<Arc<dyn Image>>,
-    target: usize,
+    pub(super) images: Vec<Arc<dyn Image>>,
+    pub(super) target: usize,
     new_ids: Vec<Uuid>,
-    rules: Rules,
+    pub(super) rules: Rules,
     /// The top's size in bytes: what is moved.
-    size: u64,
+    pub(super) size: u64,
     /// The largest block of the run: batches end at such a block's end where they can.
-    unit: u64,
+    pub(super) unit: u64,
     phase: Phase,
-    progress: Progress,
-    buffers: Vec<Vec<u8>>,
+    pub(super) progress: Progress,
+    pub(super) buffers: Vec<Vec<u8>>,
+    /// The chain that a machine uses meanwhile.
+    pub(super) live: Option<LiveRun>,
 }
 
 impl RunMerge {
@@ -65,7 +69,24 @@ impl RunMerge {
         let size = info.virtual_size.0;
         let total = remaining(&images, size, target, rules)?.data;
         let progress = Progress { total, ..Progress::default() };
-        Ok(Self { images, target, new_ids, rules, size, unit, phase: Phase::Identifiers, progress, buffers: Vec::new() })
+        let (phase, buffers) = (Phase::Identifiers, Vec::new());
+        Ok(Self { images, target, new_ids, rules, size, unit, phase, progress, buffers, live: None })
+    }
+
+    /// The same while a machine reads and writes through the run's chain. `target` is an index in the run.
+    pub fn live(run: LiveRun, target: usize, new_ids: Vec<Uuid>, rules: Rules) -> Result<Self> {
+        let merge = Self::new(run.images(), target, new_ids, rules)?;
+        Ok(Self { live: Some(run), ..merge })
+    }
+
+    /// Whether the machine writes to the run itself.
+    pub(super) fn is_written(&self) -> bool {
+        self.live.as_ref().is_some_and(LiveRun::is_written)
+    }
+
+    /// Ends before the switch, and lends the images no longer.
+    pub fn end(self) -> Result<()> {
+        Ok(self.live.map_or(Ok(()), LiveRun::end)?)
     }
 
     /// Where it stands.
@@ -92,13 +113,20 @@ impl RunMerge {
                 Phase::Shadowed(Shadowed::new(&self.images, self.target, self.size))
             }
             Phase::Shadowed(shadowed) => {
-                let released = shadowed.step(&self.images, self.rules)?;
+                let released = shadowed.step(&self.images, self.live.as_ref(), self.rules)?;
                 let ended = shadowed.ended();
                 for (image, released) in released {
                     self.give_back(image, released)?;
                 }
                 if !ended {
                     return Ok(true);
+                }
+                if let Some(live) = &mut self.live {
+                    live.route();
+                }
+                if self.is_written() {
+                    // From now on the machine adds nothing to it.
+                    self.progress.total = remaining(&self.images, self.size, self.target, self.rules)?.data;
                 }
                 Phase::Copy(0)
             }
@@ -174,6 +202,9 @@ impl RunMerge {
     }
 
     fn batch(&mut self, from: u64, budget: ByteCount) -> Result<u64> {
+        if self.is_written() {
+            return self.live_batch(from, budget);
+        }
         let batch = Batch::gather(&self.images, self.target, (from, self.size), budget.0, self.unit, self.rules)?;
         let target = &self.images[self.target];
         if batch.moves.iter().any(|step| !step.done) {
@@ -207,7 +238,7 @@ impl RunMerge {
 
     /// Below, marks only give space back: all that an image below holds up to `to`, the target has.
     /// A block that the batch ends in goes with the batch that ends it, for images that know only whole blocks.
-    fn mark_below(&mut self, from: u64, to: u64) -> Result<()> {
+    pub(super) fn mark_below(&mut self, from: u64, to: u64) -> Result<()> {
         for image in 0..self.target {
             let info = self.images[image].info();
             let block = info.block_size.0.max(1);
@@ -226,19 +257,27 @@ impl RunMerge {
         Ok(())
     }
 
-    fn mark(&mut self, image: usize, stretches: &[(u64, u64)]) -> Result<()> {
+    pub(super) fn mark(&mut self, image: usize, stretches: &[(u64, u64)]) -> Result<()> {
         if stretches.is_empty() {
             return Ok(());
         }
         if !self.rules.keep(Rule::PunchAfterMark) {
             self.punch_early(image, stretches)?;
         }
-        let released = self.images[image].release(stretches)?;
+        let released = match &self.live {
+            Some(live) => live.release(image, stretches)?,
+            None => self.images[image].release(stretches)?,
+        };
+        self.images[image].flush()?;
+        for (offset, length) in stretches {
+            self.live.iter().for_each(|live| live.moved(*offset, *length));
+        }
         self.give_back(image, released)
     }
 
-    /// The machine is stopped, so no read can still hold the old place. A live merge waits here for its readers.
-    fn give_back(&mut self, image: usize, released: Released) -> Result<()> {
+    /// The mark is durable. A read that may still hold the old place is done again.
+    pub(super) fn give_back(&mut self, image: usize, released: Released) -> Result<()> {
+        self.live.iter().for_each(LiveRun::readers_settled);
         self.progress.given_back += self.images[image].punch(released)?;
         Ok(())
     }

@@ -1,14 +1,17 @@
-//! Carries out a plan on a stopped machine's files, step by step.
+//! Carries out a plan on a machine's files, step by step: a stopped machine's, or what a running one has open.
+
+use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::recover::carry_out;
-use super::switch::{check_run, children_of, record};
+use super::switch::{Hands, check_run, children_of, record};
 use super::{MergeError, MergePlan, Progress, Result, Rule, Rules, RunMerge};
+use crate::chain::{Chain, LiveRun};
 use crate::disk;
 use crate::host_file::Access;
-use crate::snapshot::{FileRef, Machine, MergeRecord};
+use crate::snapshot::{FileRef, Machine, MergeRecord, Tree};
 use crate::store::{Journal, MachineStore};
 use crate::units::ByteCount;
 
@@ -30,8 +33,8 @@ pub enum StepOutcome {
     Done(Merged),
 }
 
-/// A merge of a stopped machine under way. Dropping it between two steps pauses or cancels it:
-/// nothing is lost, and what was moved stays moved.
+/// A merge under way. Dropping it between two steps (a live one: [`Execution::end`]) pauses or cancels it: nothing is
+/// lost, and what was moved stays moved.
 #[derive(Debug)]
 pub struct Execution {
     plan: MergePlan,
@@ -49,29 +52,46 @@ impl Execution {
     /// is refused for what is merged. A merge that was started before continues. [`MergeError::Changed`] where the
     /// tree or the bytes aren't what was planned for.
     pub fn begin(store: &mut MachineStore, plan: &MergePlan, now: DateTime<Utc>) -> Result<Self> {
-        Self::start(store, plan, now, Rules::default())
+        Self::start(store, plan, now, None, Rules::default())
+    }
+
+    /// The same for a run that lies in the chain of a running machine's disk, and that goes on being used.
+    pub fn begin_live(store: &mut MachineStore, plan: &MergePlan, now: DateTime<Utc>, chain: &Arc<Chain>) -> Result<Self> {
+        Self::start(store, plan, now, Some(chain), Rules::default())
     }
 
     /// The same with one rule left out.
     #[cfg(any(test, feature = "testing"))]
     pub fn begin_with(store: &mut MachineStore, plan: &MergePlan, now: DateTime<Utc>, rules: Rules) -> Result<Self> {
-        Self::start(store, plan, now, rules)
+        Self::start(store, plan, now, None, rules)
     }
 
-    fn start(store: &mut MachineStore, plan: &MergePlan, now: DateTime<Utc>, rules: Rules) -> Result<Self> {
+    fn start(
+        store: &mut MachineStore,
+        plan: &MergePlan,
+        now: DateTime<Utc>,
+        chain: Option<&Arc<Chain>>,
+        rules: Rules,
+    ) -> Result<Self> {
         let machine = store.machine();
         check_run(machine, &plan.run.images)?;
         let target = plan.target_index()?;
         let started = started(machine, plan, now);
         let new_ids = plan.run.images.iter().filter_map(|id| started.new_ids.get(id).copied()).collect();
-        let mut images = Vec::new();
-        for id in &plan.run.images {
-            let record = &machine.images[id];
-            images.push(disk::open(store.host(), &store.path(&record.file), record.format, Access::Write)?);
-        }
-        let merge = RunMerge::new(images, target, new_ids, rules)?;
+        let merge = match chain {
+            Some(chain) => RunMerge::live(lend(machine, plan, chain, target)?, target, new_ids, rules)?,
+            None => {
+                let mut images = Vec::new();
+                for id in &plan.run.images {
+                    let record = &machine.images[id];
+                    images.push(disk::open(store.host(), &store.path(&record.file), record.format, Access::Write)?);
+                }
+                RunMerge::new(images, target, new_ids, rules)?
+            }
+        };
         let total = merge.progress().total;
-        if total != plan.data_bytes_to_move {
+        // What a running machine has written since can't be in the plan.
+        if total != plan.data_bytes_to_move && !plan.is_written {
             let text = format!("{} bytes are to be moved, the plan says {}", total.0, plan.data_bytes_to_move.0);
             return Err(MergeError::Changed(text));
         }
@@ -107,27 +127,67 @@ impl Execution {
         Ok(StepOutcome::Done(done))
     }
 
+    /// Ends it between two steps. What was moved stays moved.
+    pub fn end(mut self) -> Result<()> {
+        self.merge.take().map_or(Ok(()), RunMerge::end)
+    }
+
+    /// Bytes that the machine wrote to both sides, because they were being moved.
+    pub fn written_twice(&self) -> ByteCount {
+        self.merge.as_ref().and_then(|merge| merge.live.as_ref()).map_or(ByteCount::ZERO, LiveRun::written_twice)
+    }
+
     fn switch(&mut self, store: &mut MachineStore) -> Result<ByteCount> {
-        let Some(merge) = self.merge.take() else {
+        let Some(mut merge) = self.merge.take() else {
             return Err(MergeError::Refused("the switch has failed before: open the machine again, and it is completed".into()));
         };
         let (host, dir) = (store.host().clone(), store.dir().to_path_buf());
         let target = self.plan.target_index()?;
-        let mut record = record(&host, &dir, store.machine(), &self.plan.run, target, merge.images())?;
+        let is_written = self.plan.is_written;
+        let mut record = record(&host, &dir, store.machine(), &self.plan.run, target, merge.images(), is_written)?;
         if !self.rules.keep(Rule::Children) && !record.files.children.is_empty() {
             record.files.children = std::mem::take(&mut self.planned_children);
         }
-        // The files are opened anew, as after an interruption.
+        let live = merge.live.take();
+        let images = std::mem::take(&mut merge.images);
         drop(merge);
+        let (hands, merged) = match &live {
+            // The files are opened anew, as after an interruption.
+            None => {
+                drop(images);
+                (Hands::stopped(&host), None)
+            }
+            Some(live) => {
+                let merged = is_written.then(|| images[target].clone());
+                let leaf = live.leaf(merged.as_ref());
+                let open = images.into_iter().chain(live.above()).map(|image| (image.path(), image)).collect();
+                (Hands::live(&host, open, leaf), merged)
+            }
+        };
         if self.rules.keep(Rule::Journal) {
             store.begin_journal(Journal::Switch(record.clone()))?;
         }
-        let freed = carry_out(store, &record)?;
+        let kept = (dir.join(&record.files.kept), record.files.run[target].format);
+        let freed = carry_out(store, &record, &hands, || {
+            let Some(live) = live else { return Ok(()) };
+            let merged = merged.map_or_else(|| disk::open(&host, &kept.0, kept.1, Access::Read), Ok)?;
+            Ok(live.switch(merged)?)
+        })?;
         if self.rules.keep(Rule::Journal) {
             store.clear_journal()?;
         }
         Ok(freed)
     }
+}
+
+/// The run's images as a running machine's chain has them.
+fn lend(machine: &Machine, plan: &MergePlan, chain: &Arc<Chain>, target: usize) -> Result<LiveRun> {
+    let leaf = machine.now.images.get(&plan.run.disk).copied();
+    let ids = leaf.map(|leaf| Tree::of(machine).chain(leaf)).unwrap_or_default();
+    let first = ids.iter().position(|id| Some(id) == plan.run.images.first());
+    let first = first.filter(|first| ids[*first..].starts_with(&plan.run.images) && ids.len() == chain.images().len());
+    let first = first.ok_or_else(|| MergeError::Changed("the run doesn't lie in the chain that is in use".into()))?;
+    Ok(LiveRun::begin(chain, first..first + plan.run.images.len(), target, plan.relinks_children)?)
 }
 
 /// The record of the start: what an interrupted merge has promised stays.

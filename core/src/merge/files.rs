@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::switch::{change_files, io, remove, remove_files};
+use super::switch::{Hands, change_files, io, remove, remove_files};
 use super::{MergeError, Merged, Progress, Result, Rules, RunMerge};
 use crate::chain::{Chain, Gate};
 use crate::cost::BATCH;
@@ -76,7 +76,7 @@ pub fn merge_files(
     }
     let mut freed = ByteCount::ZERO;
     if let Some(files) = &journal.switch {
-        change_files(host, Path::new(""), files)?;
+        change_files(&Hands::stopped(host), Path::new(""), files)?;
         freed = remove_files(host, Path::new(""), files)?;
     }
     remove(&**host, &journal_path)?;

@@ -19,6 +19,7 @@ mod error;
 mod execute;
 mod files;
 mod limit;
+mod live;
 mod plan;
 mod recover;
 mod rules;

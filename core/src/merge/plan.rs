@@ -55,6 +55,8 @@ pub struct MergePlan {
     pub becomes_base: bool,
     /// Whether the children of the top have to be linked to another file name.
     pub relinks_children: bool,
+    /// Whether a running machine writes to the top.
+    pub is_written: bool,
     /// Every target that was weighed, bottom to top.
     pub candidates: Vec<Candidate>,
 }
@@ -88,7 +90,8 @@ pub fn candidates(facts: &MachineFacts<'_>, run: &Run) -> Result<Vec<Candidate>>
         let scratch = scratch(facts, census, &run.images, *target)?;
         Some(Candidate { target: *target, bytes, scratch, fits: scratch <= facts.volume.free })
     };
-    run.images.iter().map(|target| weigh(target).ok_or_else(uncounted)).collect()
+    let possible = run.images.iter().enumerate().filter(|(place, _)| facts.may_be_target(&run.images, *place));
+    possible.map(|(_, target)| weigh(target).ok_or_else(uncounted)).collect()
 }
 
 /// Plans the merge of a run: the target that moves fewest bytes among those whose scratch fits; a merge
@@ -110,6 +113,9 @@ pub fn plan(facts: &MachineFacts<'_>, run: &Run) -> Result<MergePlan> {
 /// Plans the merge of a run into a given image of it.
 pub fn plan_into(facts: &MachineFacts<'_>, run: &Run, target: ImageId) -> Result<MergePlan> {
     let candidates = candidates(facts, run)?;
+    if run.images.contains(&target) && !candidates.iter().any(|candidate| candidate.target == target) {
+        return Err(MergeError::Refused("only the base can be the target while the machine writes to the top of the run".into()));
+    }
     match candidates.iter().find(|candidate| candidate.target == target) {
         Some(candidate) if !candidate.fits => Err(no_space(facts, std::slice::from_ref(candidate))),
         _ => describe(facts, run, target, candidates),
@@ -122,12 +128,15 @@ fn no_space(facts: &MachineFacts<'_>, candidates: &[Candidate]) -> MergeError {
 }
 
 fn describe(facts: &MachineFacts<'_>, run: &Run, target: ImageId, candidates: Vec<Candidate>) -> Result<MergePlan> {
-    let place = candidates.iter().position(|candidate| candidate.target == target);
-    let place = place.ok_or_else(|| MergeError::Refused("the target isn't in the run".into()))?;
-    let chosen = candidates[place].clone();
+    let chosen = candidates.iter().find(|candidate| candidate.target == target).cloned();
+    let place = run.images.iter().position(|image| *image == target);
+    let (Some(chosen), Some(place)) = (chosen, place) else {
+        return Err(MergeError::Refused("the target isn't in the run".into()));
+    };
     let records: Vec<&ImageRecord> = run.images.iter().map(|image| &facts.machine.images[image]).collect();
     let files: Vec<&Path> = records.iter().map(|record| &*record.file).collect();
-    let kept_file = kept_file(&files, place, records[0].parent.is_some());
+    let is_written = run.images.last().is_some_and(|top| facts.is_written(*top));
+    let kept_file = kept_file(&files, place, records[0].parent.is_some(), is_written);
     let sources: ByteCount = run.images.iter().filter(|image| **image != target).map(|image| facts.held(*image)).sum();
     let roomy = facts.volume.free >= BATCH + BATCH;
     Ok(MergePlan {
@@ -142,9 +151,10 @@ fn describe(facts: &MachineFacts<'_>, run: &Run, target: ImageId, candidates: Ve
         batch: if roomy { BATCH } else { ByteCount(BATCH.0 / 4) },
         frees: sources.saturating_sub(chosen.bytes.growth),
         removed_files: files.iter().filter(|file| **file != kept_file).map(PathBuf::from).collect(),
-        relinks_children: kept_file != files[files.len() - 1],
+        relinks_children: kept_file != files[files.len() - 1] && !is_written,
         kept_file,
         becomes_base: place > 0 && records[0].parent.is_none(),
+        is_written,
         candidates,
     })
 }

@@ -5,6 +5,7 @@ use std::ops::ControlFlow;
 use super::batch::join;
 use super::survey::{Images, sweep};
 use super::{Result, Rules};
+use crate::chain::LiveRun;
 use crate::disk::{ImageType, Presence, Released};
 
 /// How much of the disk one step looks at.
@@ -45,7 +46,7 @@ impl Shadowed {
     }
 
     /// Looks at the next part of the disk; what was released is durably so.
-    pub(super) fn step(&mut self, images: &Images, rules: Rules) -> Result<Vec<(usize, Released)>> {
+    pub(super) fn step(&mut self, images: &Images, live: Option<&LiveRun>, rules: Rules) -> Result<Vec<(usize, Released)>> {
         if self.ended() {
             return Ok(Vec::new());
         }
@@ -75,13 +76,18 @@ impl Shadowed {
             Ok(ControlFlow::Continue(()))
         })?;
         self.at = end;
+        if let Some(live) = live {
+            live.flush_top()?;
+        }
         let mut released = Vec::new();
         for (place, mut stretches) in hidden.into_iter().enumerate() {
             if let Some((block_size, own_size, block)) = self.blocks[place].as_mut().filter(|_| end == self.size) {
                 close(block, *block_size, *own_size, &mut stretches);
             }
             if !stretches.is_empty() {
-                released.push((place, images[place].release(&stretches)?));
+                let given_up = images[place].release(&stretches)?;
+                images[place].flush()?;
+                released.push((place, given_up));
             }
         }
         Ok(released)

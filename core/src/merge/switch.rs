@@ -5,13 +5,14 @@
 //! the name of the top stays (usual):   final locator + identity -> rename over the top's file -> manifest -> remove the rest
 //! the name of the target stays:        base or identity -> relink the children of the top -> manifest -> remove the rest
 //! ```
-//! The second is for a base, whose name people know, and for a target in another folder than the top.
+//! The second is for a base, whose name people know, for a target in another folder than the top, and for a target
+//! that a running machine writes to: it keeps the file that it has open.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::{MergeError, Result};
-use crate::disk::{self, DiskError, Image, ImageType, ParentTarget};
+use crate::disk::{self, DiskError, Image, ImageFormat, ImageType, ParentTarget};
 use crate::host_file::{Access, Host, SharedHost};
 use crate::snapshot::{FileRef, ImageId, ImageRecord, Machine, Run, SwitchFiles, SwitchRecord};
 use crate::units::ByteCount;
@@ -41,10 +42,10 @@ pub(super) fn check_run(machine: &Machine, run: &[ImageId]) -> Result<()> {
 }
 
 /// The name that stays when `run[target]` takes the place of the top: the top's, so that no child changes, unless
-/// the target is the base, or can't be renamed there.
-pub(super) fn kept_file(files: &[&Path], target: usize, first_has_parent: bool) -> PathBuf {
+/// the target is the base, is written to meanwhile, or can't be renamed there.
+pub(super) fn kept_file(files: &[&Path], target: usize, first_has_parent: bool, is_written: bool) -> PathBuf {
     let (own, top) = (files[target], files[files.len() - 1]);
-    let stays = (target == 0 && !first_has_parent) || own.parent() != top.parent();
+    let stays = (target == 0 && !first_has_parent) || is_written || own.parent() != top.parent();
     if stays { own.into() } else { top.into() }
 }
 
@@ -67,12 +68,13 @@ pub(super) fn record(
     run: &Run,
     target: usize,
     images: &[Arc<dyn Image>],
+    is_written: bool,
 ) -> Result<SwitchRecord> {
     check_run(machine, &run.images)?;
     let records: Vec<&ImageRecord> = run.images.iter().map(|id| &machine.images[id]).collect();
     let files: Vec<&Path> = records.iter().map(|record| &*record.file).collect();
     let (top_id, top) = (run.images[run.images.len() - 1], &images[images.len() - 1]);
-    let kept = kept_file(&files, target, records[0].parent.is_some());
+    let kept = kept_file(&files, target, records[0].parent.is_some(), is_written);
     let parent = match records[0].parent {
         None => None,
         Some(id) => {
@@ -94,14 +96,46 @@ fn top_file<'a>(files: &[&'a Path]) -> &'a Path {
     files[files.len() - 1]
 }
 
+/// How the switch gets at image files: those that a running machine has open are changed through what it has open.
+pub(super) struct Hands<'a> {
+    host: &'a SharedHost,
+    open: Vec<(PathBuf, Arc<dyn Image>)>,
+    /// What the machine writes to from the switch on, if it has it open.
+    leaf: Option<Arc<dyn Image>>,
+}
+
+impl<'a> Hands<'a> {
+    /// For a stopped machine, and after an interruption: every file is opened.
+    pub(super) fn stopped(host: &'a SharedHost) -> Self {
+        Self { host, open: Vec::new(), leaf: None }
+    }
+
+    /// For a running one: these are open.
+    pub(super) fn live(host: &'a SharedHost, open: Vec<(PathBuf, Arc<dyn Image>)>, leaf: Arc<dyn Image>) -> Self {
+        Self { host, open, leaf: Some(leaf) }
+    }
+
+    fn is_leaf(&self, image: &Arc<dyn Image>) -> bool {
+        self.leaf.as_ref().is_some_and(|leaf| Arc::ptr_eq(leaf, image))
+    }
+
+    fn open(&self, path: &Path, format: ImageFormat) -> Result<Arc<dyn Image>> {
+        match self.open.iter().find(|(open, _)| open == path) {
+            Some((_, image)) => Ok(image.clone()),
+            None => Ok(disk::open(self.host, path, format, Access::Write)?),
+        }
+    }
+}
+
 /// Brings the image files to where the manifest can name the merged one. May be repeated from any point.
-pub(super) fn change_files(host: &SharedHost, dir: &Path, files: &SwitchFiles) -> Result<()> {
+pub(super) fn change_files(hands: &Hands<'_>, dir: &Path, files: &SwitchFiles) -> Result<()> {
+    let host = hands.host;
     let top = files.run.last().ok_or_else(|| MergeError::Refused("the journal names no images".into()))?;
     let target = files.run.get(files.target).ok_or_else(|| MergeError::Refused("the journal names no target".into()))?;
     let (top_path, target_path, kept) = (dir.join(&top.file), dir.join(&target.file), dir.join(&files.kept));
     let renamed = kept != target_path && !host.exists(&target_path);
     if !renamed && host.exists(&top_path) {
-        dress_target(host, dir, files, &target_path, &top_path)?;
+        dress_target(hands, dir, files, &target_path, &top_path)?;
     }
     if kept != target_path {
         if !renamed {
@@ -112,9 +146,12 @@ pub(super) fn change_files(host: &SharedHost, dir: &Path, files: &SwitchFiles) -
     for child in &files.children {
         let path = dir.join(&child.file);
         if host.exists(&path) {
-            let image = disk::open(host, &path, child.format, Access::Write)?;
+            let image = hands.open(&path, child.format)?;
             image.set_parent(&ParentTarget { path: kept.clone(), data_write_id: files.data_write_id })?;
-            image.freeze()?;
+            // Now's leaf is written to still.
+            if !hands.is_leaf(&image) {
+                image.freeze()?;
+            }
         }
     }
     Ok(())
@@ -122,11 +159,8 @@ pub(super) fn change_files(host: &SharedHost, dir: &Path, files: &SwitchFiles) -
 
 /// The target gets its final parent and the top's identity, and an empty log. Until it has the top's place, the image
 /// above it accepts its new identifier beside the one that it has.
-fn dress_target(host: &SharedHost, dir: &Path, files: &SwitchFiles, target_path: &Path, top_path: &Path) -> Result<()> {
-    let open = |place: usize| {
-        let file = &files.run[place];
-        disk::open(host, &dir.join(&file.file), file.format, Access::Write)
-    };
+fn dress_target(hands: &Hands<'_>, dir: &Path, files: &SwitchFiles, target_path: &Path, top_path: &Path) -> Result<()> {
+    let open = |place: usize| hands.open(&dir.join(&files.run[place].file), files.run[place].format);
     let (last, image) = (files.run.len() - 1, open(files.target)?);
     let own_id = image.info().data_write_id;
     image.set_data_write_id(own_id)?;
@@ -155,7 +189,11 @@ fn dress_target(host: &SharedHost, dir: &Path, files: &SwitchFiles, target_path:
     if own_id != files.data_write_id {
         image.set_data_write_id(files.data_write_id)?;
     }
-    image.freeze()?;
+    if hands.is_leaf(&image) {
+        image.flush()?
+    } else {
+        image.freeze()?
+    }
     debug_assert_eq!(image.path(), target_path);
     Ok(())
 }

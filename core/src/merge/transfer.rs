@@ -17,8 +17,8 @@ const BUFFERS: usize = 3;
 const THREAD_FROM: u64 = 2 * CHUNK;
 
 /// A write: where, and from which images and file offsets its bytes come.
-struct Chunk {
-    offset: u64,
+pub(super) struct Chunk {
+    pub(super) offset: u64,
     length: u64,
     parts: Vec<Part>,
 }
@@ -29,7 +29,7 @@ struct Part {
     length: u64,
 }
 
-fn chunks(moves: &[Move]) -> Vec<Chunk> {
+pub(super) fn chunks(moves: &[Move]) -> Vec<Chunk> {
     let mut chunks: Vec<Chunk> = Vec::new();
     for step in moves {
         let Some(mut host_offset) = step.host_offset else { continue };
@@ -49,7 +49,7 @@ fn chunks(moves: &[Move]) -> Vec<Chunk> {
     chunks
 }
 
-fn read(images: &Images, chunk: &Chunk, buffer: &mut Vec<u8>) -> Result<()> {
+pub(super) fn read(images: &Images, chunk: &Chunk, buffer: &mut Vec<u8>) -> Result<()> {
     buffer.resize(chunk.length as usize, 0);
     let mut rest = &mut buffer[..];
     for part in &chunk.parts {
@@ -103,7 +103,7 @@ fn pipe(images: &Images, target: &Arc<dyn Image>, chunks: &[Chunk], buffers: &mu
     })
 }
 
-fn write_zeros(target: &dyn Image, moves: &[Move]) -> Result<()> {
+pub(super) fn write_zeros(target: &dyn Image, moves: &[Move]) -> Result<()> {
     let mut stretches = Vec::new();
     for step in moves.iter().filter(|step| step.host_offset.is_none() && !step.done) {
         super::batch::join(&mut stretches, step.offset, step.length);

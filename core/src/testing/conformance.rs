@@ -306,6 +306,7 @@ impl Suite<'_> {
                 child.own((offset, length), false);
             }
             child.check(&what);
+            child.image.flush().unwrap();
             child.image.punch(released).unwrap();
             child.check(&what);
             for _ in 0..6 {
@@ -319,6 +320,7 @@ impl Suite<'_> {
         // All of it: nothing is held any longer.
         let size = child.content.size();
         let released = child.image.release(&[(0, size)]).unwrap();
+        child.image.flush().unwrap();
         child.image.punch(released).unwrap();
         child.content.zero(0, size);
         child.own((0, size), false);

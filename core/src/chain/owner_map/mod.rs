@@ -251,6 +251,19 @@ impl OwnerMap {
         self.write().forget();
     }
 
+    /// Nothing is known of a range any longer, rounded outwards to blocks of `block` bytes.
+    pub(super) fn forget_range(&self, offset: u64, length: u64, block: u64) {
+        let mut inner = self.write();
+        let first = offset / block * block;
+        let end = (offset + length).next_multiple_of(block).min(inner.shape.size);
+        for (number, start, end) in parts(first, end - first) {
+            if inner.pages.contains_key(&number) {
+                inner.change_page(number, |page| page.put(start, end, Place::Unknown));
+            }
+            *inner.epoch(number) += 1;
+        }
+    }
+
     /// The leaf, and whether it holds data for all of a range already.
     pub(super) fn leaf_owns(&self, offset: u64, length: u64) -> (Arc<Link>, bool) {
         let inner = self.read();

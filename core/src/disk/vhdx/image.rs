@@ -2,14 +2,14 @@
 //!
 //! Three locks, taken in this order:
 //! ```text
-//! writer    one change of metadata at a time: allocation, commit, header
+//! writer    one change of metadata at a time: allocation, header; a flush commits apart from it
 //! geometry  shared for the length of a read or overwrite; alone when a block loses its place
 //! pages     for the moment of a look at BAT or bitmap
 //! ```
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 
 use uuid::Uuid;
 
@@ -40,6 +40,8 @@ pub struct VhdxImage {
     pub(super) geometry: RwLock<Arc<Geometry>>,
     pub(super) pages: Mutex<Pages>,
     pub(super) writer: Mutex<Writer>,
+    /// A commit apart from the writer's lock has ended.
+    pub(super) committed: Condvar,
     /// This opening won't change the DataWriteGuid any more.
     pub(super) data_id_settled: AtomicBool,
 }
@@ -137,6 +139,7 @@ impl VhdxImage {
             geometry: Arc::new(geometry).into(),
             pages: pages.into(),
             writer: Writer::new(headers, table, parameters, pending).into(),
+            committed: Condvar::new(),
             data_id_settled: false.into(),
             raw,
         }))
@@ -144,7 +147,7 @@ impl VhdxImage {
 
     /// Applies what a killed process of this boot had acknowledged: into the file if we may, in memory otherwise.
     fn apply_pending(&self) -> Result<()> {
-        let mut writer = lock(&self.writer);
+        let mut writer = self.settled();
         let changes = writer.pending.read(writer.headers.current.file_write_guid)?;
         for patches in changes {
             if !fits(&patches, &self.raw) {
@@ -374,6 +377,17 @@ impl Image for VhdxImage {
     }
     fn freeze(&self) -> Result<()> {
         self.close_for_writing()
+    }
+    fn thaw(&self) -> Result<Arc<dyn Image>> {
+        let relock = |access| self.raw.host().relock(access);
+        relock(Access::Look).map_err(|e| DiskError::io(self.raw.path(), "give up the lock", e))?;
+        match Self::open(&self.host, self.raw.path(), Access::Write) {
+            Ok(image) => Ok(image),
+            Err(error) => {
+                let _ = relock(Access::Read);
+                Err(error)
+            }
+        }
     }
     fn pin_data_write_id(&self) -> Result<Uuid> {
         self.pin_data_id()

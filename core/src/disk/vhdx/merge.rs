@@ -50,7 +50,7 @@ fn joined(stretches: &[(u64, u64)]) -> Vec<(u64, u64)> {
 
 impl VhdxImage {
     pub(super) fn release_stretches(&self, stretches: &[(u64, u64)]) -> Result<Released> {
-        let mut w = lock(&self.writer);
+        let mut w = self.settled();
         let g = self.geometry();
         for &(offset, length) in stretches {
             self.check_range(&g, offset, length)?;
@@ -70,7 +70,6 @@ impl VhdxImage {
                 at += piece;
             }
         }
-        self.commit(&mut w)?;
         Ok(released)
     }
 
@@ -133,7 +132,7 @@ impl VhdxImage {
     }
 
     pub(super) fn punch_released(&self, released: &Released) -> Result<ByteCount> {
-        let mut w = lock(&self.writer);
+        let mut w = self.settled();
         if !self.is_writable() {
             return Err(self.refused("it is open for reading only"));
         }
@@ -184,16 +183,16 @@ impl VhdxImage {
     }
 
     pub(super) fn replace_linkage(&self, linkage: Uuid, linkage2: Option<Uuid>) -> Result<()> {
-        self.replace_locator(&mut lock(&self.writer), |locator| locator.set_linkage(linkage, linkage2))
+        self.replace_locator(&mut self.settled(), |locator| locator.set_linkage(linkage, linkage2))
     }
 
     pub(super) fn replace_parent(&self, parent: &ParentTarget) -> Result<()> {
         let new = locator(&self.host, self.raw.path(), &parent.path, parent.data_write_id);
-        self.replace_locator(&mut lock(&self.writer), |locator| *locator = new)
+        self.replace_locator(&mut self.settled(), |locator| *locator = new)
     }
 
     pub(super) fn drop_parent(&self) -> Result<()> {
-        let mut w = lock(&self.writer);
+        let mut w = self.settled();
         let g = self.geometry();
         self.begin(&mut w, false)?;
         if !g.has_parent {
@@ -237,7 +236,7 @@ impl VhdxImage {
 
     pub(super) fn take_identity(&self, other: &dyn Image) -> Result<()> {
         let (info, items) = (other.info(), other.optional_items()?);
-        let mut w = lock(&self.writer);
+        let mut w = self.settled();
         let g = self.geometry();
         if u64::from(info.logical_sector_size) != g.sector_size {
             return Err(self.refused(format!(

@@ -254,10 +254,13 @@ impl Pages {
         self.dirty.len()
     }
 
-    /// The changed pages stand in the file now.
-    pub fn written(&mut self) {
-        for (offset, page) in std::mem::take(&mut self.dirty) {
-            self.keep(offset, page);
+    /// These pages stand in the file now; what was changed again since stays changed.
+    pub fn written(&mut self, pages: &[(u64, Arc<Page>)]) {
+        for (offset, page) in pages {
+            if self.dirty.get(offset).is_some_and(|now| Arc::ptr_eq(now, page)) {
+                self.dirty.remove(offset);
+                self.keep(*offset, page.clone());
+            }
         }
     }
 

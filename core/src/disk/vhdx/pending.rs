@@ -6,8 +6,11 @@
 //!
 //! ```text
 //! "snappend", version u32, FileWriteGuid 16 bytes, length of the boot identifier u16, the boot identifier, CRC-32C u32
+//! where the first change stands u64, CRC-32C of that u32
 //! then for each change: length u32, CRC-32C u32, and that many bytes of patches: offset u64, length u32, bytes
 //! ```
+//!
+//! A commit that ends while changes go on moves the first change; a quiet one empties the file.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -20,7 +23,7 @@ use crate::disk::{DiskError, Result};
 use crate::host_file::{HostFile, SharedHost, read_file};
 
 const SIGNATURE: &[u8; 8] = b"snappend";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 /// More than is ever pending.
 const LENGTH_MAX: u64 = 256 << 20;
 
@@ -32,6 +35,10 @@ pub struct Pending {
     boot_id: String,
     file: Option<Arc<dyn HostFile>>,
     length: u64,
+    /// Where the place of the first change is told.
+    head: u64,
+    /// How long it was when the commit began that is under way.
+    committing: u64,
 }
 
 impl Pending {
@@ -39,7 +46,7 @@ impl Pending {
     pub fn new(host: &SharedHost, image: &Path) -> Self {
         let mut name = image.as_os_str().to_owned();
         name.push(".pending");
-        Self { host: host.clone(), path: name.into(), boot_id: host.boot_id(), file: None, length: 0 }
+        Self { host: host.clone(), path: name.into(), boot_id: host.boot_id(), file: None, length: 0, head: 0, committing: 0 }
     }
 
     /// The changes in the side file of an image whose FileWriteGuid is `file_write_guid`, if they are of this boot.
@@ -53,7 +60,12 @@ impl Pending {
 
     /// Adds one change; it survives a kill when this returns.
     pub fn append(&mut self, file_write_guid: Guid, patches: &Patches) -> Result<()> {
-        let mut bytes = if self.length == 0 { self.header(file_write_guid) } else { Vec::new() };
+        let mut bytes = Vec::new();
+        if self.length == 0 {
+            bytes = self.header(file_write_guid);
+            self.head = bytes.len() as u64;
+            bytes.extend(first(self.head + FIRST_LENGTH));
+        }
         let body = encode(patches);
         bytes.extend((body.len() as u32).to_le_bytes());
         bytes.extend(crc32c::crc32c(&body).to_le_bytes());
@@ -87,15 +99,25 @@ impl Pending {
         bytes
     }
 
-    /// The changes are in the image now.
-    pub fn clear(&mut self) -> Result<()> {
-        if self.length > 0
-            && let Some(file) = &self.file
-        {
-            file.set_len(0).map_err(|e| DiskError::io(&self.path, "empty the pending changes", e))?;
-            self.length = 0;
-        }
-        Ok(())
+    /// Bytes that it has now.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// What it holds now is on its way into the image.
+    pub fn begin_commit(&mut self) {
+        self.committing = self.length;
+    }
+
+    /// What it held at [`Pending::begin_commit`] is in the image.
+    pub fn end_commit(&mut self) -> Result<()> {
+        let Some(file) = self.file.as_ref().filter(|_| self.committing > 0) else { return Ok(()) };
+        let done = if self.length > self.committing {
+            file.write_all_at(&first(self.committing), self.head)
+        } else {
+            file.set_len(0).map(|()| self.length = 0)
+        };
+        done.map_err(|e| DiskError::io(&self.path, "empty the pending changes", e))
     }
 
     /// Takes the side file away; what it held is in the image.
@@ -121,6 +143,16 @@ pub fn fits(patches: &Patches, raw: &RawFile) -> bool {
         *offset >= super::format::REGION_TABLE_OFFSETS[0]
             && offset.checked_add(bytes.len() as u64).is_some_and(|end| end <= raw.len())
     })
+}
+
+/// Bytes of [`first`].
+const FIRST_LENGTH: u64 = 12;
+
+/// Says where the first change stands.
+fn first(at: u64) -> Vec<u8> {
+    let mut bytes = at.to_le_bytes().to_vec();
+    bytes.extend(crc32c::crc32c(&bytes).to_le_bytes());
+    bytes
 }
 
 fn encode(patches: &Patches) -> Vec<u8> {
@@ -150,6 +182,10 @@ fn parse(bytes: &[u8], file_write_guid: Guid, boot_id: &str) -> Vec<Patches> {
     if header_is_ours(&mut rest, bytes, file_write_guid, boot_id) != Some(true) {
         return changes;
     }
+    match first_record(&mut rest).and_then(|at| bytes.get(at as usize..)) {
+        Some(records) if records.len() <= rest.len() => rest = records,
+        _ => return changes,
+    }
     while let Some(patches) = next_record(&mut rest) {
         changes.push(patches);
     }
@@ -162,6 +198,11 @@ fn header_is_ours(rest: &mut &[u8], all: &[u8], file_write_guid: Guid, boot_id: 
     let right = right && take(rest, length.into())? == boot_id.as_bytes();
     let covered = all.len() - rest.len();
     Some(right && take_u32(rest)? == crc32c::crc32c(&all[..covered]))
+}
+
+fn first_record(rest: &mut &[u8]) -> Option<u64> {
+    let at = take(rest, 8)?;
+    (take_u32(rest)? == crc32c::crc32c(at)).then(|| u64::from_le_bytes(at.try_into().expect("8 bytes")))
 }
 
 fn next_record(rest: &mut &[u8]) -> Option<Patches> {
@@ -198,7 +239,13 @@ mod tests {
             let whole = parse(&bytes[..length], guid, &pending.boot_id);
             assert!(whole.len() < 2 && whole[..] == changes[..whole.len()], "cut at {length}");
         }
-        pending.clear().unwrap();
+        pending.begin_commit();
+        let later: Patches = vec![(77, vec![5])];
+        pending.append(guid, &later).unwrap();
+        pending.end_commit().unwrap();
+        assert_eq!(pending.read(guid).unwrap(), [later]);
+        pending.begin_commit();
+        pending.end_commit().unwrap();
         assert_eq!(pending.read(guid).unwrap(), Vec::<Patches>::new());
         pending.remove().unwrap();
         assert!(!host.exists(&pending.path));

@@ -13,7 +13,7 @@ use crate::disk::Result;
 
 impl VhdxImage {
     pub(super) fn grow_to(&self, size: u64) -> Result<()> {
-        let mut w = lock(&self.writer);
+        let mut w = self.settled();
         let g = self.geometry();
         if size < g.virtual_size {
             return Err(self.refused(format!("it has {} bytes already, more than {size}", g.virtual_size)));

@@ -1,8 +1,8 @@
 //! Changing an image: what goes in place, what allocates, and how changed metadata becomes durable.
 
 use std::collections::BTreeMap;
-use std::sync::PoisonError;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, MutexGuard, PoisonError};
 
 use uuid::Uuid;
 
@@ -13,6 +13,7 @@ use super::image::{VhdxImage, describe, entry_in, lock};
 use super::log;
 use super::merge::Part;
 use super::metadata::{MetadataTable, Parameters, Patches};
+use super::pages::Page;
 use super::pending::Pending;
 use super::sector_bitmap::fill;
 use super::space::{Place, Space};
@@ -21,6 +22,10 @@ use crate::host_file::Access;
 
 /// Zeros of this length or more are punched where blocks may lose their place.
 const PUNCH_MIN: u64 = 64 << 10;
+/// Metadata pages that one write to one block changes at most.
+const MOST_PAGES: usize = 24;
+/// With more than this in the side file, writes wait for a commit, so that it can be emptied.
+const PENDING_MAX: u64 = 32 << 20;
 
 /// What only one thread at a time may do something with.
 #[derive(Debug)]
@@ -41,8 +46,22 @@ pub struct Writer {
     begun: bool,
     /// Which half of the log the next commit uses.
     second_half: bool,
+    /// A commit is under way apart from this lock: headers and log belong to it.
+    committing: bool,
     /// A commit failed: nobody knows what is durable, so nothing more is changed.
     failed: bool,
+}
+
+/// Metadata on its way into the file.
+#[derive(Debug)]
+struct Commit {
+    pages: Vec<(u64, Arc<Page>)>,
+    headers: Headers,
+    /// Which half of the log it uses.
+    second_half: bool,
+    /// What was zeroed and freed before it.
+    zeroed: Vec<(u64, u64)>,
+    freed: Vec<(u64, u64)>,
 }
 
 impl Writer {
@@ -58,6 +77,7 @@ impl Writer {
             released: BTreeMap::new(),
             begun: false,
             second_half: false,
+            committing: false,
             failed: false,
         }
     }
@@ -96,6 +116,28 @@ impl VhdxImage {
         Ok(())
     }
 
+    /// The writer's lock, once no commit is under way.
+    pub(super) fn settled(&self) -> MutexGuard<'_, Writer> {
+        self.settle(lock(&self.writer))
+    }
+
+    fn settle<'a>(&'a self, mut w: MutexGuard<'a, Writer>) -> MutexGuard<'a, Writer> {
+        while w.committing {
+            w = self.committed.wait(w).unwrap_or_else(PoisonError::into_inner);
+        }
+        w
+    }
+
+    /// The writer's lock for a write: waits for a commit only where the write may need headers or log itself.
+    fn for_write(&self) -> MutexGuard<'_, Writer> {
+        let w = lock(&self.writer);
+        let alone = !w.begun
+            || !self.data_id_settled.load(Ordering::Acquire)
+            || w.space.is_none()
+            || lock(&self.pages).dirty_count() + MOST_PAGES >= w.dirty_limit();
+        if alone { self.settle(w) } else { w }
+    }
+
     fn put_header(&self, w: &mut Writer, data_write_guid: Guid) -> Result<()> {
         let mut header = w.headers.current;
         if !w.begun {
@@ -116,13 +158,13 @@ impl VhdxImage {
     }
 
     pub(super) fn pin_data_id(&self) -> Result<Uuid> {
-        let mut w = lock(&self.writer);
+        let mut w = self.settled();
         self.begin(&mut w, true)?;
         Ok(w.headers.current.data_write_guid.into())
     }
 
     pub(super) fn replace_data_id(&self, id: Uuid) -> Result<()> {
-        let mut w = lock(&self.writer);
+        let mut w = self.settled();
         self.begin(&mut w, false)?;
         self.put_data_id(&mut w, id.into())
     }
@@ -178,11 +220,11 @@ impl VhdxImage {
     }
 
     fn store(&self, block: u64, start: u64, length: u64, content: Content<'_>) -> Result<()> {
-        let mut w = lock(&self.writer);
+        let mut w = self.for_write();
         self.begin(&mut w, true)?;
         let g = self.geometry();
         self.store_locked(&mut w, &g, block, start, length, content)?;
-        self.commit_if_due(&mut w)
+        if lock(&self.pages).dirty_count() >= w.dirty_limit() { self.commit_apart(self.settle(w)) } else { Ok(()) }
     }
 
     fn store_locked(
@@ -371,57 +413,90 @@ impl VhdxImage {
         if lock(&self.pages).dirty_count() >= w.dirty_limit() { self.commit(w) } else { Ok(()) }
     }
 
-    /// Makes everything acknowledged durable, metadata through the log; see [`log`].
+    /// Makes everything acknowledged durable, metadata through the log; see [`log`]. The lock is held: for the
+    /// middle of a change of several steps.
     pub(super) fn commit(&self, w: &mut Writer) -> Result<()> {
+        let mut commit = self.begin_commit(w)?;
+        let outcome = self.write_commit(&mut commit);
+        self.end_commit(w, commit, outcome)
+    }
+
+    /// The same, while writes that change metadata go on: they are in the side file until the next commit.
+    pub(super) fn commit_apart(&self, mut w: MutexGuard<'_, Writer>) -> Result<()> {
+        if w.pending.length() > PENDING_MAX {
+            return self.commit(&mut w);
+        }
+        let mut commit = self.begin_commit(&mut w)?;
+        w.committing = true;
+        drop(w);
+        let outcome = self.write_commit(&mut commit);
+        let mut w = lock(&self.writer);
+        w.committing = false;
+        self.committed.notify_all();
+        self.end_commit(&mut w, commit, outcome)
+    }
+
+    fn begin_commit(&self, w: &mut Writer) -> Result<Commit> {
         if w.failed {
             return Err(self.refused("a flush failed before: open it again to see what is there"));
         }
-        w.failed = true;
-        self.commit_pages(w)?;
-        w.pending.clear()?;
-        w.failed = false;
-        if let Some(space) = &mut w.space {
-            for (offset, length) in w.freed.drain(..) {
-                space.free(offset, length);
-            }
-            for &(block, offset) in &w.zeroed {
-                space.keep(block, offset);
-            }
-        }
-        w.freed.clear();
-        let block_size = w.parameters.block_size;
-        for (_, offset) in w.zeroed.drain(..) {
-            // Space that doesn't come back now is zeroed when it is used again.
-            let _ = self.raw.host().punch_hole(offset, block_size);
-        }
-        Ok(())
+        debug_assert!(!w.committing, "a commit is under way");
+        w.pending.begin_commit();
+        w.second_half = !w.second_half;
+        Ok(Commit {
+            pages: lock(&self.pages).dirty(),
+            headers: w.headers.clone(),
+            second_half: !w.second_half,
+            zeroed: std::mem::take(&mut w.zeroed),
+            freed: std::mem::take(&mut w.freed),
+        })
     }
 
-    fn commit_pages(&self, w: &mut Writer) -> Result<()> {
-        let pages = lock(&self.pages).dirty();
+    fn write_commit(&self, commit: &mut Commit) -> Result<()> {
+        let Commit { pages, headers, second_half, .. } = commit;
         if pages.is_empty() {
             return self.raw.flush();
         }
-        let mut header = w.headers.current;
+        let mut header = headers.current;
         let (log_offset, log_length) = (header.log_offset.get(), u64::from(header.log_length.get()));
         if pages.len() > log::entry_capacity(log_length) {
             return Err(self.refused(format!("{} changed pages don't fit into its log of {log_length} bytes", pages.len())));
         }
-        let tail = if w.second_half { log_length / 2 } else { 0 };
-        w.second_half = !w.second_half;
+        let tail = if *second_half { log_length / 2 } else { 0 };
         header.log_guid = Guid::random();
-        let entry = log::encode(header.log_guid, tail as u32, self.raw.len(), &pages);
+        let entry = log::encode(header.log_guid, tail as u32, self.raw.len(), pages);
         self.raw.write(&entry, log_offset + tail, "write the log")?;
         self.raw.flush()?;
-        w.headers.write(&self.raw, header)?;
+        headers.write(&self.raw, header)?;
         self.raw.flush()?;
-        for (offset, page) in &pages {
+        for (offset, page) in &*pages {
             self.raw.write(&page[..], *offset, "write metadata")?;
         }
         self.raw.flush()?;
         header.log_guid = Guid::ZERO;
-        w.headers.write(&self.raw, header)?;
-        lock(&self.pages).written();
+        headers.write(&self.raw, header)
+    }
+
+    fn end_commit(&self, w: &mut Writer, commit: Commit, outcome: Result<()>) -> Result<()> {
+        w.failed = true;
+        outcome?;
+        w.headers = commit.headers;
+        lock(&self.pages).written(&commit.pages);
+        w.pending.end_commit()?;
+        w.failed = false;
+        if let Some(space) = &mut w.space {
+            for (offset, length) in commit.freed {
+                space.free(offset, length);
+            }
+            for &(block, offset) in &commit.zeroed {
+                space.keep(block, offset);
+            }
+        }
+        let block_size = w.parameters.block_size;
+        for (_, offset) in commit.zeroed {
+            // Space that doesn't come back now is zeroed when it is used again.
+            let _ = self.raw.host().punch_hole(offset, block_size);
+        }
         Ok(())
     }
 
@@ -429,9 +504,9 @@ impl VhdxImage {
         if !self.is_writable() {
             return Ok(());
         }
-        let mut w = lock(&self.writer);
+        let w = self.settled();
         if w.failed || lock(&self.pages).dirty_count() > 0 {
-            return self.commit(&mut w);
+            return self.commit_apart(w);
         }
         drop(w);
         self.raw.flush()
@@ -448,7 +523,7 @@ impl VhdxImage {
     }
 
     pub(super) fn close_for_writing(&self) -> Result<()> {
-        let mut w = lock(&self.writer);
+        let mut w = self.settled();
         if !self.is_writable() {
             return Ok(());
         }
@@ -464,7 +539,7 @@ impl VhdxImage {
     }
 
     pub(super) fn close_quietly(&self) -> Result<()> {
-        let mut w = lock(&self.writer);
+        let mut w = self.settled();
         if self.is_writable() && w.begun && !w.failed { self.close(&mut w) } else { Ok(()) }
     }
 

@@ -1,4 +1,5 @@
-//! Carrying out the merges that are due, one run after the other.
+//! Carrying out the merges that are due, one run after the other; under a running machine too. Another command for
+//! the machine makes it wait ([`Job::suspend`]): it plans again afterwards, from what the images then say.
 
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use crate::units::{ByteCount, ByteRate};
 
 /// Data moved in one step.
 const STEP: ByteCount = ByteCount::mib(64);
+/// The same while the machine runs: what it flushes waits for what a step flushes.
+const LIVE_STEP: ByteCount = ByteCount::mib(16);
 
 pub(super) struct Merge {
     disk: Option<DiskId>,
@@ -24,6 +27,8 @@ pub(super) struct Merge {
     /// Data bytes of merges that have ended.
     moved: ByteCount,
     freed: ByteCount,
+    /// Written to both sides by the machine meanwhile.
+    twice: ByteCount,
     merges: u32,
 }
 
@@ -44,48 +49,63 @@ impl Merge {
             counted: false,
             moved: ByteCount::ZERO,
             freed: ByteCount::ZERO,
+            twice: ByteCount::ZERO,
             merges: 0,
         }
     }
 
     /// Plans the next merge and starts it; `None` when nothing is due.
     fn begin(&self, context: &mut Context<'_>) -> Result<Option<UnderWay>, Refusal> {
-        let store = &mut context.owned.store;
+        let owned = &mut *context.owned;
+        let store = &mut owned.store;
         let machine = store.machine().clone();
         let runs = Tree::of(&machine).runs();
-        let running = context.owned.running.is_some();
-        let in_use = Tree::of(&machine);
-        let mut used: Vec<_> = Vec::new();
-        if running {
-            used.extend(machine.now.images.values().flat_map(|leaf| in_use.chain(*leaf)));
-        }
-        let due = runs.into_iter().filter(|run| self.disk.as_ref().is_none_or(|disk| run.disk == *disk));
-        let Some(run) = due.clone().find(|run| !run.images.iter().any(|image| used.contains(image))) else {
-            if self.merges == 0 && due.count() > 0 {
-                return Err(Refusal::rule("what is due to be merged lies under the running machine; stop it first"));
-            }
-            return Ok(None);
-        };
+        let mut due = runs.into_iter().filter(|run| self.disk.as_ref().is_none_or(|disk| run.disk == *disk));
+        let Some(run) = due.next() else { return Ok(None) };
+        // The chain of the running machine that the run lies in.
+        let in_use = |leaf| Tree::of(&machine).chain(leaf).iter().any(|image| run.images.contains(image));
+        let used = machine.now.images.get(&run.disk).is_some_and(|leaf| in_use(*leaf));
+        let running = owned.running.as_ref();
+        let chain = running.and_then(|running| running.disks.get(&run.disk)).filter(|_| used);
         let facts = MachineFacts {
             machine: &machine,
             files: &context.sight.files,
             census: &context.sight.census,
             calibration: context.calibration,
             volume: context.volume,
+            running: running.is_some(),
         };
         let plan = merge::plan(&facts, &run)?;
         let work = MergeWork { bytes: plan.data_bytes_to_move.0, stretches: plan.stretches, merges: 1 };
         let estimated_seconds = context.calibration.estimate(work).map(|estimate| estimate.p50);
-        let execution = Execution::begin(store, &plan, context.options.clock.now())?;
+        let now = context.options.clock.now();
+        let execution = match chain {
+            None => Execution::begin(store, &plan, now)?,
+            Some(chain) => Execution::begin_live(store, &plan, now, chain)?,
+        };
         Ok(Some(UnderWay { plan, execution, worked: Duration::ZERO, estimated_seconds }))
     }
 
     fn text(&self) -> String {
-        match self.merges {
-            0 => "nothing is due to be merged".into(),
+        let mut text = match self.merges {
+            0 => return "nothing is due to be merged".into(),
             1 => format!("1 merge is done: {} moved, {} came back", self.moved, self.freed),
             n => format!("{n} merges are done: {} moved, {} came back", self.moved, self.freed),
+        };
+        if self.twice > ByteCount::ZERO {
+            text += &format!("; the machine wrote {} of it meanwhile", self.twice);
         }
+        text
+    }
+
+    /// Lets go of what is under way; what was moved stays moved.
+    fn let_go(&mut self, context: &mut Context<'_>) -> Result<(), Refusal> {
+        let Some(UnderWay { execution, .. }) = self.under_way.take() else { return Ok(()) };
+        self.moved += execution.progress().moved;
+        self.twice += execution.written_twice();
+        let ended = execution.end();
+        count_again(context);
+        Ok(ended?)
     }
 }
 
@@ -117,8 +137,10 @@ impl Job for Merge {
         let clock = &context.options.clock;
         let began = clock.elapsed();
         let before = under_way.execution.progress().moved;
-        let outcome = under_way.execution.step(&mut context.owned.store, self.limit.budget(STEP))?;
+        let step = if context.owned.running.is_some() { LIVE_STEP } else { STEP };
+        let outcome = under_way.execution.step(&mut context.owned.store, self.limit.budget(step))?;
         under_way.worked += clock.elapsed() - began;
+        let twice = under_way.execution.written_twice();
         let progress = under_way.execution.progress();
         context.report.done = self.moved + progress.moved;
         context.report.total = self.moved + progress.total;
@@ -129,6 +151,7 @@ impl Job for Merge {
             self.merges += 1;
             self.moved += merged.progress.moved;
             self.freed += merged.freed + merged.progress.given_back;
+            self.twice += twice;
             if !self.is_limited {
                 context.owned.store.history().append(&HistoryRecord::Merge {
                     at: clock.now(),
@@ -152,10 +175,15 @@ impl Job for Merge {
         true
     }
 
+    fn suspend(&mut self, context: &mut Context<'_>) -> Result<bool, Refusal> {
+        self.let_go(context)?;
+        self.counted = false;
+        Ok(true)
+    }
+
     fn cancel(&mut self, context: &mut Context<'_>) -> Result<String, Refusal> {
-        let moved = self.moved + self.under_way.take().map_or(ByteCount::ZERO, |under_way| under_way.execution.progress().moved);
-        count_again(context);
-        Ok(format!("{moved} moved and stay moved; the merge goes on from there next time"))
+        self.let_go(context)?;
+        Ok(format!("{} moved and stay moved; the merge goes on from there next time", self.moved))
     }
 }
 

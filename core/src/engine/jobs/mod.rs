@@ -60,6 +60,12 @@ pub(super) trait Job: Send {
         false
     }
 
+    /// Lets go of everything, so that another job can come in between; the next step begins again from what it then
+    /// finds. `false` where it can't.
+    fn suspend(&mut self, _context: &mut Context<'_>) -> Result<bool, Refusal> {
+        Ok(false)
+    }
+
     /// Ends it early; a sentence says what was kept.
     fn cancel(&mut self, _context: &mut Context<'_>) -> Result<String, Refusal> {
         Ok("nothing was changed".into())

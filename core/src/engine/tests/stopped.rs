@@ -109,8 +109,10 @@ fn a_merge_is_paused_cancelled_and_goes_on_later() {
     assert!(paused.done > ByteCount::ZERO && paused.done < paused.total, "{paused:?}");
     bench.pass(std::time::Duration::from_millis(200));
     assert_eq!(bench.jobs.last().expect("a job").done, paused.done, "a paused merge moves nothing");
-    let busy = bench.ask(Command::Take { machine, label: "x".into(), note: String::new(), memory: false }).unwrap_err();
+    let busy = bench.ask(Command::Merge { machine, disk: None, limit: None }).unwrap_err();
     assert_eq!(busy.kind, RefusalKind::Rule);
+    bench.take(machine, "in between", false);
+    assert_eq!(bench.jobs.iter().rfind(|job| job.kind == JobKind::Merge).map(|job| &job.phase), Some(&JobPhase::Paused));
     bench.done(Command::Job { machine, action: JobAction::Cancel });
     assert!(bench.wait(id).is_err());
     assert_eq!(bench.content(machine, Some(second)), was, "a cancelled merge has lost nothing");

@@ -23,6 +23,43 @@ impl Fuse {
     }
 }
 
+/// What an image is being asked at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Point {
+    /// Before something is read.
+    Reading,
+    Read,
+    Written,
+    Flush,
+}
+
+/// Called at each [`Point`], but not for what it does itself: a guest that works meanwhile.
+pub type Meddler = Box<dyn FnMut(Point) + Send>;
+
+/// Where the meddler stands, shared by all images.
+#[derive(Clone, Default)]
+pub struct Hook(Arc<Mutex<Option<Meddler>>>);
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook")
+    }
+}
+
+impl Hook {
+    pub fn set(&self, meddler: Option<Meddler>) {
+        *self.0.lock().unwrap() = meddler;
+    }
+
+    pub fn at(&self, point: Point) {
+        let meddler = self.0.lock().unwrap().take();
+        if let Some(mut meddler) = meddler {
+            meddler(point);
+            self.set(Some(meddler));
+        }
+    }
+}
+
 #[derive(Debug, Clone)]
 enum Change {
     Write(u64, Vec<u8>),
@@ -65,26 +102,27 @@ pub struct CrashImage {
     /// Every change, and how many of them are durable.
     history: Mutex<(Vec<Change>, usize)>,
     fuse: Fuse,
+    pub hook: Hook,
 }
 
 impl CrashImage {
     pub fn base(name: &str, options: &CreateOptions, fuse: &Fuse) -> Arc<Self> {
-        Self::new(name, Origin::Base(options.clone()), fuse)
+        Self::new(name, Origin::Base(options.clone()), fuse, Hook::default())
     }
 
     pub fn child(name: &str, parent: &Arc<Self>, block_size: ByteCount, fuse: &Fuse) -> Arc<Self> {
         let info = parent.info();
         let options = CreateOptions { disk_id: Some(info.disk_id), ..CreateOptions::dynamic(info.virtual_size) };
         let then = RamImage::create(parent.path(), &options);
-        Self::new(name, Origin::Child(then, block_size, info.data_write_id), fuse)
+        Self::new(name, Origin::Child(then, block_size, info.data_write_id), fuse, parent.hook.clone())
     }
 
-    fn new(name: &str, origin: Origin, fuse: &Fuse) -> Arc<Self> {
+    fn new(name: &str, origin: Origin, fuse: &Fuse, hook: Hook) -> Arc<Self> {
         let inner = Self::make(name, &origin);
         let id = inner.info().data_write_id;
         inner.set_data_write_id(id).unwrap();
         let history = Mutex::new((vec![Change::SetId(id)], 1));
-        Arc::new(Self { name: name.into(), origin, inner, history, fuse: fuse.clone() })
+        Arc::new(Self { name: name.into(), origin, inner, history, fuse: fuse.clone(), hook })
     }
 
     fn make(name: &str, origin: &Origin) -> Arc<RamImage> {
@@ -124,7 +162,8 @@ impl CrashImage {
             change.apply(&inner).unwrap();
         }
         let history = Mutex::new((kept.clone(), kept.len()));
-        Arc::new(Self { name: self.name.clone(), origin: self.origin.clone(), inner, history, fuse: self.fuse.clone() })
+        let (name, origin, fuse) = (self.name.clone(), self.origin.clone(), self.fuse.clone());
+        Arc::new(Self { name, origin, inner, history, fuse, hook: self.hook.clone() })
     }
 
     /// Takes note of a change; the one at which the fuse burns out isn't done, or only in part.
@@ -169,13 +208,18 @@ impl Image for CrashImage {
         self.inner.extents(offset, length)
     }
     fn read_host(&self, buf: &mut [u8], host_offset: u64) -> Result<()> {
-        self.inner.read_host(buf, host_offset)
+        self.hook.at(Point::Reading);
+        let read = self.inner.read_host(buf, host_offset);
+        self.hook.at(Point::Read);
+        read
     }
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
         self.inner.read_at(buf, offset)
     }
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
-        self.change(Change::Write(offset, buf.to_vec()), false)
+        let written = self.change(Change::Write(offset, buf.to_vec()), false);
+        self.hook.at(Point::Written);
+        written
     }
     fn write_zeroes(&self, offset: u64, length: u64) -> Result<()> {
         self.change(Change::Zero(offset, length), false)
@@ -184,7 +228,13 @@ impl Image for CrashImage {
         if self.fuse.0.fetch_sub(1, Ordering::Relaxed) <= 0 {
             return Err(self.crashed());
         }
+        // What was done before isn't durable yet, and then it is.
+        self.hook.at(Point::Flush);
+        if self.fuse.left() < 0 {
+            return Err(self.crashed());
+        }
         self.settle();
+        self.hook.at(Point::Flush);
         Ok(())
     }
     fn grow(&self, virtual_size: ByteCount) -> Result<()> {
@@ -207,9 +257,9 @@ impl Image for CrashImage {
         if self.fuse.0.fetch_sub(1, Ordering::Relaxed) <= 0 {
             return Err(self.crashed());
         }
+        let mut history = self.history.lock().unwrap();
         let released = self.inner.release(stretches)?;
-        self.history.lock().unwrap().0.push(Change::Release(stretches.to_vec()));
-        self.settle();
+        history.0.push(Change::Release(stretches.to_vec()));
         Ok(released)
     }
     fn punch(&self, released: Released) -> Result<ByteCount> {

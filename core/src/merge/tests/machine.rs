@@ -225,6 +225,7 @@ pub struct Counted {
     census: BTreeMap<DiskId, Arc<Census>>,
     calibration: Calibration,
     pub volume: VolumeState,
+    pub running: bool,
 }
 
 impl Counted {
@@ -245,7 +246,7 @@ impl Counted {
             .collect();
         let census = BTreeMap::from([(disk_id(), Arc::new(census_of(&images)))]);
         let volume = VolumeState { id: "v".into(), free: ByteCount::gib(1), punches_holes: true };
-        Self { machine: machine.clone(), files, census, calibration: Calibration::default(), volume }
+        Self { machine: machine.clone(), files, census, calibration: Calibration::default(), volume, running: false }
     }
 
     pub fn facts(&self) -> MachineFacts<'_> {
@@ -255,6 +256,7 @@ impl Counted {
             census: &self.census,
             calibration: &self.calibration,
             volume: &self.volume,
+            running: self.running,
         }
     }
 }

@@ -64,6 +64,7 @@ impl Fixture {
             census: &self.census,
             calibration: &self.calibration,
             volume: &self.volume,
+            running: false,
         }
     }
 

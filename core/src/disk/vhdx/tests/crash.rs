@@ -79,7 +79,8 @@ fn change(image: &Arc<dyn Image>, expected: &mut Expected, seed: u64) {
                 // Gives up sectors of a differencing image, whole blocks of others.
                 let released = image.release(&[(first * SECTOR, length * SECTOR)]);
                 let absent = image.info().parent.is_some() || whole;
-                let done = released.and_then(|released| image.punch(released).map(drop));
+                let flushed = |released| image.flush().map(|()| released);
+                let done = released.and_then(flushed).and_then(|released| image.punch(released).map(drop));
                 if !absent {
                     assert!(done.is_err() || image.is_writable());
                     if done.is_ok() {
