@@ -1,5 +1,6 @@
 //! The engine as a whole, on real files, driven by hand.
 
+mod merging;
 mod random;
 mod running;
 mod stopped;
