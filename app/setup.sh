@@ -33,7 +33,7 @@ need_rust() {
         "    curl --proto '=https' --tlsv1.2 -sSf https://sh.rustup.rs | sh"
 }
 
-# True where a C program can be built and linked: zstd is one, and Rust links through it.
+# True where a C program can be built and linked: Rust links through it.
 have_c_compiler() {
     local probe
     probe=$(mktemp) || return 1
