@@ -1,13 +1,14 @@
 //! Merge what is due; empty the trash; remove a machine.
 
 use egui::Ui;
+use snaptree_core::cost::{MergeOrders, merge_orders};
 use snaptree_core::engine::{Command, Plan, RequestId};
 use snaptree_core::snapshot::MachineId;
 use snaptree_core::units::{ByteCount, ByteRate};
 
 use super::{Foot, facts, refuse};
 use crate::action::Action;
-use crate::model::Model;
+use crate::model::{MachineEntry, Model};
 use crate::text;
 use crate::widgets::{caption, figure_line};
 
@@ -17,13 +18,23 @@ pub struct Merge {
     pub machine: MachineId,
     limited: bool,
     limit_mib: u32,
+    /// What other orders would move, of the longest run.
+    orders: Option<MergeOrders>,
     pub(super) plan: Option<RequestId>,
 }
 
+/// Other orders are told of runs from three images on (of two there is but one), and no longer ones than this.
+const ORDERS_OF: std::ops::RangeInclusive<usize> = 3..=100;
+
 impl Merge {
     /// Without a limit.
-    pub fn new(machine: MachineId) -> Self {
-        Self { machine, limited: false, limit_mib: 50, plan: None }
+    pub fn new(entry: &MachineEntry) -> Self {
+        let longest = entry.figures.due.iter().max_by_key(|merge| merge.run.len());
+        let orders = longest.filter(|merge| ORDERS_OF.contains(&merge.run.len())).and_then(|merge| {
+            let census = entry.state.census.get(&merge.disk)?;
+            merge_orders(census, &merge.run)
+        });
+        Self { machine: entry.state.machine.id, limited: false, limit_mib: 50, orders, plan: None }
     }
 
     /// What it asks for.
@@ -71,6 +82,14 @@ impl Merge {
             let response = figure_line(ui, &left, &text::bytes(merge.bytes.data), false);
             let files = merge.run.iter().filter_map(|i| m.images.get(i)).map(|i| i.file.display().to_string());
             response.on_hover_text(files.collect::<Vec<_>>().join("\n"));
+        }
+        if let Some(orders) = &self.orders {
+            caption(ui, "In which order");
+            figure_line(ui, "All in one pass, as here", &text::bytes(orders.one_pass), false);
+            figure_line(ui, "One by one, the oldest first", &text::bytes(orders.oldest_first), true);
+            figure_line(ui, "One by one, the newest first", &text::bytes(orders.newest_first), true);
+            ui.add_space(4.0);
+            facts(ui, [text::orders(orders)]);
         }
         ui.add_space(4.0);
         ui.horizontal(|ui| {

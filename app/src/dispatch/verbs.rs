@@ -73,7 +73,7 @@ fn on_machine(verb: Verb, model: &Model, view: &View) -> Option<Action> {
         }
         Verb::DeleteSubtree => open(Dialog::Delete(dialogs::Delete::new(machine, vec![chosen?], true))),
         Verb::Undelete => send(Command::Undelete { machine, snapshot: chosen? }),
-        Verb::Merge => open(Dialog::Merge(dialogs::Merge::new(machine))),
+        Verb::Merge => open(Dialog::Merge(dialogs::Merge::new(entry))),
         Verb::Start => send(Command::Start(machine)),
         Verb::Stop => send(Command::Stop(machine)),
         Verb::Pause => send(Command::Pause(machine)),
@@ -104,8 +104,8 @@ fn on_machine(verb: Verb, model: &Model, view: &View) -> Option<Action> {
 
 /// The neighbour of the selected row.
 pub fn step(model: &Model, view: &View, by: isize, rows: &[Node]) -> Option<Node> {
-    let entry = model.machine(view.machine)?;
-    let at = rows.iter().position(|n| Some(*n) == view.selected_in(entry));
+    let selected = view.selected_in(model.machine(view.machine)?);
+    let at = rows.iter().position(|n| Some(*n) == selected);
     let to = match at {
         Some(at) => at.saturating_add_signed(by).min(rows.len().checked_sub(1)?),
         None => 0,

@@ -6,7 +6,7 @@ mod outcome;
 
 pub use advice::advice;
 pub use apply::{apply, back_in_time};
-pub use outcome::{Said, deletion, deletion_row, estimate, estimate_long, merge, reads_change, to_move};
+pub use outcome::{Said, deletion, deletion_row, estimate, estimate_long, merge, orders, reads_change, to_move};
 
 use std::time::Duration;
 

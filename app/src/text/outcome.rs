@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use snaptree_core::cost::{Basis, DeletionCost, Estimate, MergeTotal};
-use snaptree_core::units::ByteCount;
+use snaptree_core::cost::{Basis, DeletionCost, Estimate, MergeOrders, MergeTotal};
+use snaptree_core::units::{ByteCount, ByteRate};
 
 use super::{bytes, count, duration, list};
 use crate::model::Node;
@@ -89,10 +89,13 @@ pub fn deletion_row(cost: &DeletionCost, protected: bool, readers: u32) -> Said 
     }
     if branches > 0 {
         let read = format!("{} read it", count_branches(branches));
-        return match freed {
-            true => Said::new(Tone::Plain, format!("frees {}", bytes(cost.frees)), format!("the disks stay: {read}")),
-            false => Said::new(Tone::Plain, format!("frees nothing: {read}"), ""),
+        let freed = match freed_parts(cost) {
+            (ByteCount::ZERO, ByteCount::ZERO) => return Said::new(Tone::Plain, format!("frees nothing: {read}"), ""),
+            (disks, ByteCount::ZERO) => format!("frees {} of another disk", bytes(disks)),
+            (ByteCount::ZERO, memory) => format!("frees {} of memory", bytes(memory)),
+            (disks, memory) => format!("frees {} of another disk, {} of memory", bytes(disks), bytes(memory)),
         };
+        return Said::new(Tone::Plain, format!("disk stays: {read}"), freed);
     }
     if uncounted {
         return Said::new(Tone::Weak, "still being counted", "");
@@ -103,6 +106,12 @@ pub fn deletion_row(cost: &DeletionCost, protected: bool, readers: u32) -> Said 
     Said::new(Tone::Plain, "frees nothing", "")
 }
 
+/// What goes to the trash at once: of images, and of saved memory.
+fn freed_parts(cost: &DeletionCost) -> (ByteCount, ByteCount) {
+    let disks = cost.disks.iter().map(|d| d.frees).sum::<ByteCount>();
+    (disks, ByteCount(cost.frees.0.saturating_sub(disks.0)))
+}
+
 fn count_branches(n: usize) -> String {
     if n == 1 { "1 branch".into() } else { format!("{n} branches") }
 }
@@ -111,10 +120,13 @@ fn count_branches(n: usize) -> String {
 pub fn deletion(cost: &DeletionCost, name: impl Fn(Node) -> String, trash_hours: u32) -> Vec<String> {
     let mut facts = Vec::new();
     if cost.frees > ByteCount::ZERO {
+        let what = match freed_parts(cost) {
+            (disks, ByteCount::ZERO) => bytes(disks),
+            (ByteCount::ZERO, memory) => format!("{} of saved memory", bytes(memory)),
+            (disks, memory) => format!("{} of disks and {} of saved memory", bytes(disks), bytes(memory)),
+        };
         facts.push(format!(
-            "{} go to the trash and come back when it is emptied, after {} h or at once on request.",
-            bytes(cost.frees),
-            trash_hours
+            "{what} go to the trash and come back when it is emptied, after {trash_hours} h or at once on request."
         ));
     }
     if cost.merges.merges > 0 {
@@ -154,6 +166,15 @@ pub fn deletion(cost: &DeletionCost, name: impl Fn(Node) -> String, trash_hours:
     facts
 }
 
+/// What the orders of a merge would come to on a disk of a size and speed that people know.
+pub fn orders(orders: &MergeOrders) -> String {
+    let large = orders.scaled_to(ByteCount(1_000_000_000_000));
+    let [newest, oldest, one] = large.seconds_at(ByteRate(20e6)).map(|s| duration(seconds(s)));
+    format!(
+        "With the same shares of a disk of 1 TB, at 20 MB/s: {one} in one pass, {oldest} oldest first, {newest} newest first."
+    )
+}
+
 /// What it changes for the machine: depth and images a read, where they change.
 pub fn reads_change(cost: &DeletionCost) -> Option<String> {
     let (before, after) = (&cost.before, &cost.after);
@@ -164,4 +185,69 @@ pub fn reads_change(cost: &DeletionCost) -> Option<String> {
     };
     let said: Vec<_> = [depth, reads].into_iter().flatten().collect();
     (!said.is_empty()).then(|| said.join(", "))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use snaptree_core::cost::{DiskDeletion, RetainedImage, deletion_cost};
+    use snaptree_core::snapshot::{DiskId, ImageId};
+
+    use super::*;
+    use crate::model::fabricated;
+
+    /// A deletion that frees so much of one disk and so much memory, while two branches read another disk.
+    fn held_by_two(disk: u64, memory: u64) -> DeletionCost {
+        let state = fabricated::web01(Path::new("/nowhere"));
+        let first = *state.machine.snapshots.keys().next().expect("a snapshot");
+        let mut cost = deletion_cost(&state.facts(), &[first], false).expect("it is there");
+        let retained = RetainedImage {
+            image: ImageId(Default::default()),
+            held: ByteCount::mib(9),
+            by: vec![snaptree_core::snapshot::NodeRef::Now; 2],
+        };
+        let of = |name: &str, frees, retained| DiskDeletion {
+            disk: DiskId(name.into()),
+            freed: Vec::new(),
+            frees: ByteCount::mib(frees),
+            merges: Vec::new(),
+            retained,
+            uncounted: false,
+        };
+        cost.disks = vec![of("disk0", 0, vec![retained]), of("disk1", disk, Vec::new())];
+        cost.frees = ByteCount::mib(disk + memory);
+        cost.retained = ByteCount::mib(9);
+        cost.merges = MergeTotal::default();
+        cost
+    }
+
+    #[test]
+    fn the_orders_of_a_merge_are_told_on_a_large_disk() {
+        let orders = MergeOrders {
+            newest_first: ByteCount::gib(40),
+            oldest_first: ByteCount::gib(12),
+            one_pass: ByteCount::gib(10),
+            disk_size: ByteCount::gib(100),
+        };
+        // A tenth of 1 TB is 100 GB: 5,000 s at 20 MB/s.
+        let said = "1 h 23 min in one pass, 1 h 40 min oldest first, 5 h 33 min newest first.";
+        assert!(super::orders(&orders).ends_with(said), "{}", super::orders(&orders));
+    }
+
+    #[test]
+    fn memory_that_comes_back_is_not_said_of_disks_that_stay() {
+        let said = |disk, memory| {
+            let said = deletion_row(&held_by_two(disk, memory), false, 2);
+            (said.text, said.detail)
+        };
+        let stays = |detail: &str| ("disk stays: 2 branches read it".to_owned(), detail.to_owned());
+        assert_eq!(said(0, 0), ("frees nothing: 2 branches read it".to_owned(), String::new()));
+        assert_eq!(said(0, 6), stays("frees 6.0 MiB of memory"));
+        assert_eq!(said(3, 0), stays("frees 3.0 MiB of another disk"));
+        assert_eq!(said(3, 6), stays("frees 3.0 MiB of another disk, 6.0 MiB of memory"));
+        let full = |disk, memory| deletion(&held_by_two(disk, memory), |_| "Now".into(), 24).remove(0);
+        assert!(full(0, 6).starts_with("6.0 MiB of saved memory go to the trash"), "{}", full(0, 6));
+        assert!(full(3, 6).starts_with("3.0 MiB of disks and 6.0 MiB of saved memory go to the trash"), "{}", full(3, 6));
+    }
 }
