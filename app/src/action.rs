@@ -6,6 +6,7 @@ use crate::model::Node;
 use egui::{Key, KeyboardShortcut, Modifiers};
 use snaptree_core::engine::{Command, JobAction, JobKind, JobState, Power};
 use snaptree_core::snapshot::{Machine, MachineId, SnapshotId, rules};
+use uuid::Uuid;
 
 use crate::dialogs::Dialog;
 use crate::model::{MachineEntry, Model, Question};
@@ -222,10 +223,11 @@ impl Verb {
     /// The rules look at the whole tree, so each answer is kept until something that it depends on changes.
     fn enabled_on(self, machine: &MachineEntry, model: &Model, view: &View) -> Result<(), String> {
         let m = &machine.state.machine;
+        let chosen = self.is_about_the_selection();
         let question = Question {
             verb: self.entry().label,
-            chosen: selected(model, view),
-            ticked: view.ticked_in(m),
+            chosen: selected(model, view).filter(|_| chosen),
+            ticked: if chosen { view.ticked_in(m) } else { Vec::new() },
             job: self.is_held_up(model.jobs.of(m.id)),
         };
         machine.figures.verdict(question, || self.judge(machine, model, view))
@@ -236,14 +238,18 @@ impl Verb {
         job.is_some_and(|job| job.kind != JobKind::Merge || matches!(self, Self::Merge | Self::Remove | Self::Start))
     }
 
+    /// Whether it depends on what is selected or ticked.
+    fn is_about_the_selection(self) -> bool {
+        matches!(
+            self,
+            Self::Apply | Self::Delete | Self::DeleteSubtree | Self::Undelete | Self::Rename | Self::Note | Self::Protect
+        )
+    }
+
     fn judge(self, machine: &MachineEntry, model: &Model, view: &View) -> Result<(), String> {
         let m = &machine.state.machine;
         let held_up = self.is_held_up(model.jobs.of(m.id));
-        let context = rules::Context {
-            power: if machine.is_up() { rules::PowerState::Running } else { rules::PowerState::Off },
-            job_under_way: held_up,
-            read_only: machine.read_only(),
-        };
+        let context = rules_context(machine, held_up);
         let no = |reason: &str| Err(reason.to_owned());
         let chosen = || selected(model, view).ok_or("Select a snapshot. Now itself is never applied or deleted.");
         let said = |verdict: rules::Verdict| verdict.map_err(|why| why.to_string());
@@ -269,8 +275,7 @@ impl Verb {
             Self::EmptyTrash => said(rules::empty_trash(m, &context)),
             Self::Remove => said(rules::remove(m, &context, false)),
             Self::Undo => match last_undoable(m) {
-                Some(Undoable::Apply) => said(rules::undo_apply(m, &context)),
-                Some(Undoable::Delete(id)) => said(rules::undelete(m, &context, id)),
+                Some(undoable) => said(judge_undo(machine, model, undoable)),
                 None => no("There is nothing to undo."),
             },
             Self::Adopt | Self::CloseFolder if !context.read_only => no("This machine is in the library already."),
@@ -318,12 +323,41 @@ pub enum Undoable {
 
 /// The last thing that can be taken back.
 pub fn last_undoable(machine: &Machine) -> Option<Undoable> {
+    last_action(machine).map(|(undoable, _)| undoable)
+}
+
+/// The same, with the action's own name: another one of the same kind has another name.
+fn last_action(machine: &Machine) -> Option<(Undoable, Uuid)> {
     let deleted = machine.ghosts.iter().filter(|(_, g)| !g.sealed).max_by_key(|(id, g)| (g.deleted, **id));
     match (deleted, &machine.applied) {
-        (Some((_, ghost)), Some(applied)) if applied.applied > ghost.deleted => Some(Undoable::Apply),
-        (Some((id, _)), _) => Some(Undoable::Delete(*id)),
-        (None, Some(_)) => Some(Undoable::Apply),
+        (Some((_, ghost)), Some(applied)) if applied.applied > ghost.deleted => Some((Undoable::Apply, applied.action)),
+        (Some((id, ghost)), _) => Some((Undoable::Delete(*id), ghost.action)),
+        (None, Some(applied)) => Some((Undoable::Apply, applied.action)),
         (None, None) => None,
+    }
+}
+
+/// The name of the action that Undo would take back on a machine, if it would take back anything now.
+pub fn to_undo(model: &Model, machine: MachineId) -> Option<Uuid> {
+    let entry = model.machine(Some(machine))?;
+    let (undoable, action) = last_action(&entry.state.machine)?;
+    judge_undo(entry, model, undoable).ok().map(|()| action)
+}
+
+fn judge_undo(machine: &MachineEntry, model: &Model, undoable: Undoable) -> rules::Verdict {
+    let m = &machine.state.machine;
+    let context = rules_context(machine, Verb::Undo.is_held_up(model.jobs.of(m.id)));
+    match undoable {
+        Undoable::Apply => rules::undo_apply(m, &context),
+        Undoable::Delete(id) => rules::undelete(m, &context, id),
+    }
+}
+
+fn rules_context(machine: &MachineEntry, job_under_way: bool) -> rules::Context {
+    rules::Context {
+        power: if machine.is_up() { rules::PowerState::Running } else { rules::PowerState::Off },
+        job_under_way,
+        read_only: machine.read_only(),
     }
 }
 

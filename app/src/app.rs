@@ -49,7 +49,7 @@ impl App {
         pages::show(ui, &self.model, &mut self.view, &mut actions);
         dialogs::show(ui.ctx(), &self.model, &mut self.view, &mut actions);
         widgets::palette::show(ui.ctx(), &self.model, &mut self.view, &mut actions);
-        widgets::toasts::show(ui.ctx(), &mut self.view, &mut actions);
+        widgets::toasts::show(ui.ctx(), &self.model, &mut self.view, &mut actions);
         if !actions.is_empty() {
             for action in actions {
                 self.engine.run(action, &mut self.model, &mut self.view, Some(ui.ctx()));

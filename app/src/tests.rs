@@ -7,7 +7,7 @@ use std::rc::Rc;
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT, Queryable};
 use snaptree_core::clock::{Clock, SharedClock};
-use snaptree_core::engine::{Answer, Command, Event, Mode, Refusal, Request};
+use snaptree_core::engine::{Answer, Command, Event, MachineState, Mode, Refusal, Request};
 
 use crate::app::App;
 use crate::dispatch::Engine;
@@ -239,6 +239,66 @@ fn the_first_start_offers_three_ways() {
     window.get_by_label("Create a machine").click();
     window.run_steps(3);
     window.get_by_role_and_label(egui::accesskit::Role::Button, "Create");
+}
+
+#[test]
+fn a_notice_offers_undo_only_while_it_can_be_done() {
+    let (mut window, fake, folder) = usual();
+    window.get_by_label_contains("SQL02, machine").click();
+    window.run_steps(6);
+    window.get_by_label_contains("Test branch, snapshot").click();
+    window.run_steps(3);
+    verb(&window, "Delete…");
+    window.run_steps(3);
+    verb(&window, "Delete");
+    window.run_steps(3);
+    window.get_by_label("Undo");
+    // A merge starts, of its deletion too.
+    let Some(Event::Machine(state)) = fabricated::events(folder.path())
+        .into_iter()
+        .find(|event| matches!(event, Event::Machine(state) if state.machine.name == "SQL02"))
+    else {
+        panic!("SQL02 is made up")
+    };
+    let mut machine = (*state.machine).clone();
+    machine.ghosts.values_mut().for_each(|ghost| ghost.sealed = true);
+    let sealed = MachineState { machine: std::sync::Arc::new(machine), ..(*state).clone() };
+    fake.events.borrow_mut().push_back(Event::Machine(std::sync::Arc::new(sealed)));
+    window.run_steps(3);
+    window.get_by_label("It is done.");
+    assert!(window.query_by_label("Undo").is_none(), "it can't be undone any more");
+}
+
+/// Not a limit, but printed: how long a frame takes in which a key moves the selection among 10,000 rows.
+#[test]
+fn keys_walk_ten_thousand_rows() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let state = std::sync::Arc::new(fabricated::large(10_000, folder.path()));
+    let id = state.machine.id;
+    let library = snaptree_core::engine::LibraryState { machines: vec![id], ..Default::default() };
+    let (mut window, _) = window(
+        [1280.0, 800.0],
+        1.0,
+        egui::Theme::Dark,
+        vec![Event::Library(std::sync::Arc::new(library)), Event::Machine(state)],
+    );
+    window.run_steps(60);
+    window.key_press(egui::Key::Home);
+    window.run_steps(2);
+    let mut times: Vec<_> = (0..21)
+        .map(|_| {
+            window.key_press(egui::Key::ArrowDown);
+            let start = std::time::Instant::now();
+            window.run_steps(1);
+            start.elapsed()
+        })
+        .collect();
+    times.sort();
+    println!("the next of 10,000 rows: {:?} (median of 21), {:?} at most", times[10], times[20]);
+    let app = window.state().app.as_ref().expect("the window");
+    let machine = app.model.machine(Some(id)).expect("the machine");
+    let at = app.view.selected_in(machine).and_then(|node| machine.tree.place(node));
+    assert_eq!(at, Some(21));
 }
 
 /// The median of frames that each bring other rows into sight.

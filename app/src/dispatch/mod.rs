@@ -72,7 +72,7 @@ impl Dispatch {
             view.machine = found.and_then(|(_, machines)| machines.first().copied()).or(view.machine);
         }
         for notice in model.jobs.take_notices() {
-            view.toasts.add(notice);
+            view.toasts.add(notice, model);
         }
     }
 

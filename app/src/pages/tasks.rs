@@ -1,9 +1,9 @@
 //! Jobs: a line at the foot, and the drop-down.
 
 use egui::{Align, Layout, RichText, Ui};
-use snaptree_core::engine::{JobAction, JobPhase, JobState};
+use snaptree_core::engine::{JobAction, JobKind, JobPhase, JobState};
 
-use crate::action::Action;
+use crate::action::{Action, Verb, to_undo};
 use crate::model::{Model, is_ended};
 use crate::text;
 use crate::theme::{self, Tone};
@@ -111,12 +111,25 @@ pub fn list(ui: &mut Ui, model: &Model, actions: &mut Vec<Action>) {
                         ui.with_layout(Layout::right_to_left(Align::Center), |ui| buttons(ui, job, actions));
                     });
                 }
-                JobPhase::Done(says) => said(ui, says, &text::duration(job.elapsed), p.weak),
+                JobPhase::Done(says) => {
+                    said(ui, says, &text::duration(job.elapsed), p.weak);
+                    if can_be_undone(job, model) && link(ui, "Undo").clicked() {
+                        actions.extend([Action::ShowMachine(job.machine), Action::Verb(Verb::Undo)]);
+                    }
+                }
                 JobPhase::Cancelled(says) => said(ui, says, "cancelled", p.weak),
                 JobPhase::Failed(says) => said(ui, says, "failed", p.bad),
             }
         }
     });
+}
+
+/// Whether Undo would take back just this job.
+fn can_be_undone(job: &JobState, model: &Model) -> bool {
+    use JobKind::{Apply, Delete, Undelete, UndoApply};
+    let of_history = |j: &&JobState| j.machine == job.machine && matches!(j.kind, Apply | Delete | Undelete | UndoApply);
+    let is_last = model.jobs.all().iter().rfind(of_history).is_some_and(|last| last.id == job.id);
+    is_last && matches!(job.kind, Apply | Delete) && to_undo(model, job.machine).is_some()
 }
 
 fn said(ui: &mut Ui, says: &str, how: &str, color: egui::Color32) {

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use egui::{Align2, Area, Context, Frame, Id, Margin, Order, RichText, Stroke, vec2};
 
+use uuid::Uuid;
+
 use super::link;
-use crate::action::{Action, Verb};
-use crate::model::Notice;
+use crate::action::{Action, Verb, to_undo};
+use crate::model::{Model, Notice};
 use crate::theme;
 use crate::view::View;
 
@@ -19,31 +21,40 @@ const MOST: usize = 4;
 
 /// The notices that are shown.
 #[derive(Default)]
-pub struct Toasts(Vec<(Notice, Instant)>);
+pub struct Toasts(Vec<Toast>);
+
+struct Toast {
+    notice: Notice,
+    since: Instant,
+    /// The action that its Undo takes back, by name.
+    undo: Option<Uuid>,
+}
+
+impl Toast {
+    fn life(&self) -> Duration {
+        match (self.notice.bad, self.undo) {
+            (true, _) => BAD_STAYS,
+            (false, Some(_)) => UNDO_STAYS,
+            (false, None) => STAYS,
+        }
+    }
+}
 
 impl Toasts {
     /// Shows one more.
-    pub fn add(&mut self, notice: Notice) {
-        self.0.retain(|(n, _)| *n != notice);
-        // Undo takes back the last thing, so only the last notice about a machine offers it.
-        for (older, _) in &mut self.0 {
-            older.undo &= older.machine != notice.machine;
-        }
-        self.0.push((notice, Instant::now()));
+    pub fn add(&mut self, notice: Notice, model: &Model) {
+        let undo = notice.machine.filter(|_| notice.undo).and_then(|machine| to_undo(model, machine));
+        self.0.retain(|toast| toast.notice != notice);
+        self.0.push(Toast { notice, since: Instant::now(), undo });
         if self.0.len() > MOST {
             self.0.remove(0);
         }
     }
 }
 
-/// Shows the notices.
-pub fn show(ctx: &Context, view: &mut View, actions: &mut Vec<Action>) {
-    let life = |n: &Notice| match (n.bad, n.undo) {
-        (true, _) => BAD_STAYS,
-        (false, true) => UNDO_STAYS,
-        (false, false) => STAYS,
-    };
-    view.toasts.0.retain(|(n, since)| since.elapsed() < life(n));
+/// Shows the notices. Undo stands there as long as it would take back just what the notice is about.
+pub fn show(ctx: &Context, model: &Model, view: &mut View, actions: &mut Vec<Action>) {
+    view.toasts.0.retain(|toast| toast.since.elapsed() < toast.life());
     if view.toasts.0.is_empty() {
         return;
     }
@@ -51,7 +62,8 @@ pub fn show(ctx: &Context, view: &mut View, actions: &mut Vec<Action>) {
     let mut closed = None;
     Area::new(Id::unique("notices")).order(Order::Foreground).anchor(Align2::RIGHT_BOTTOM, vec2(-16.0, -52.0)).show(ctx, |ui| {
         let p = theme::palette(ui);
-        for (i, (notice, _)) in view.toasts.0.iter().enumerate() {
+        for (i, Toast { notice, undo, .. }) in view.toasts.0.iter().enumerate() {
+            let undo = notice.machine.filter(|machine| undo.is_some() && *undo == to_undo(model, *machine));
             let line = if notice.bad { p.bad } else { p.line_strong };
             let frame =
                 Frame::NONE.fill(p.panel).stroke(Stroke::new(1.0, line)).corner_radius(7).inner_margin(Margin::symmetric(14, 10));
@@ -64,8 +76,10 @@ pub fn show(ctx: &Context, view: &mut View, actions: &mut Vec<Action>) {
                         let label = ui.label(&notice.text);
                         label.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Status, true, &notice.text));
                         ui.horizontal(|ui| {
-                            if notice.undo && link(ui, "Undo").clicked() {
-                                actions.extend(notice.machine.map(Action::ShowMachine));
+                            if let Some(machine) = undo
+                                && link(ui, "Undo").clicked()
+                            {
+                                actions.push(Action::ShowMachine(machine));
                                 actions.push(Action::Verb(Verb::Undo));
                                 closed = Some(i);
                             }
