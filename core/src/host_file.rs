@@ -98,6 +98,10 @@ pub trait Host: Send + Sync + Debug {
     /// Identifies this run of the kernel: what was written and not flushed is
     /// still there exactly while this stays the same.
     fn boot_id(&self) -> String;
+    /// Whether a flush makes anything durable. Where it doesn't, no speed that is measured says how fast the volume is.
+    fn flushes(&self) -> bool {
+        true
+    }
     /// Takes the exclusive lock on `path` (created if missing), or `WouldBlock`.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn HostLock>>;
 }

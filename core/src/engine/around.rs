@@ -190,6 +190,7 @@ impl Engine {
     pub(super) fn probe_volume(&mut self, id: MachineId) {
         let Some(entry) = self.machines.get(&id) else { return };
         let wanted = entry.place == Place::Library
+            && self.options.host.flushes()
             && entry.calibration.samples.is_empty()
             && entry.job.is_none()
             && !self.probed.contains(&entry.volume.id)
