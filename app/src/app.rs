@@ -5,6 +5,7 @@ use snaptree_core::clock::SharedClock;
 use crate::action::{self, Action};
 use crate::dispatch::{Dispatch, Engine};
 use crate::model::Model;
+use crate::pages::making::Making;
 use crate::view::{STORAGE_KEY, View};
 use crate::{dialogs, pages, theme, widgets};
 
@@ -65,24 +66,48 @@ fn dropped(ctx: &egui::Context) -> Vec<Action> {
     files.into_iter().map(|f| Action::OpenPath(f.path().to_path_buf())).collect()
 }
 
+/// What the window shows.
+pub enum Content {
+    /// The demo, while it is made.
+    Making(Box<Making>),
+    /// The desktop program.
+    Open(Box<App>),
+}
+
 /// The window with its clock, as eframe runs it.
 pub struct Window {
-    pub app: App,
+    pub content: Content,
     pub clock: SharedClock,
 }
 
 impl eframe::App for Window {
     fn logic(&mut self, ctx: &egui::Context, _frame: &mut eframe::Frame) {
-        let now = self.clock.now();
-        self.app.take_in(ctx, now);
+        if let Content::Making(making) = &mut self.content {
+            ctx.set_theme(making.view.theme.preference());
+            ctx.set_zoom_factor(making.view.scale());
+            if let Some(engine) = making.take_in() {
+                let view = std::mem::take(&mut making.view);
+                self.content = Content::Open(Box::new(App::new(ctx, view, engine, &self.clock)));
+            }
+        }
+        if let Content::Open(app) = &mut self.content {
+            app.take_in(ctx, self.clock.now());
+        }
     }
 
     fn ui(&mut self, ui: &mut egui::Ui, _frame: &mut eframe::Frame) {
-        self.app.show(ui);
+        match &mut self.content {
+            Content::Making(making) => making.show(ui),
+            Content::Open(app) => app.show(ui),
+        }
     }
 
     fn save(&mut self, storage: &mut dyn eframe::Storage) {
-        if let Ok(text) = serde_json::to_string(&self.app.view) {
+        let view = match &self.content {
+            Content::Making(making) => &making.view,
+            Content::Open(app) => &app.view,
+        };
+        if let Ok(text) = serde_json::to_string(view) {
             storage.set_string(STORAGE_KEY, text);
         }
     }

@@ -1,16 +1,21 @@
 //! Starts the window, and says in words why it can't.
 
 use std::panic::{self, AssertUnwindSafe};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 
-use snaptree_core::clock::SystemClock;
+use crossbeam_channel::{Sender, unbounded};
+use snaptree_core::clock::{SharedClock, SystemClock};
 use snaptree_core::engine::{Engine as Worker, EngineOptions};
 use snaptree_core::host_file::OsHost;
 
-use crate::app::{App, Window};
-use crate::dispatch::Engine;
+use crate::app::{App, Content, Window};
+use crate::demo::{self, Hold};
+use crate::pages::making::{Making, News};
+use crate::theme;
 use crate::view::View;
 
 /// What the window begins with.
@@ -27,14 +32,8 @@ pub fn desktop(library: &Path, opening: Opening) -> ExitCode {
     if let Err(why) = display() {
         return no_window(&why);
     }
-    let options = EngineOptions {
-        host: OsHost::shared(),
-        clock: SystemClock::shared(),
-        library: std::path::absolute(library).unwrap_or_else(|_| library.to_path_buf()),
-        executable: std::env::current_exe().ok(),
-    };
-    match Worker::start(options) {
-        Ok(engine) => window(Box::new(engine), opening),
+    match Worker::start(on(library)) {
+        Ok(engine) => window(opening, |ctx, view, clock| Content::Open(Box::new(App::new(ctx, view, Box::new(engine), clock)))),
         Err(refusal) => {
             eprintln!("snaptree: {refusal}");
             ExitCode::FAILURE
@@ -42,19 +41,81 @@ pub fn desktop(library: &Path, opening: Opening) -> ExitCode {
     }
 }
 
-/// Opens the window on the demo's library, its first machine running.
-pub fn demo(library: &Path, hint: &str) -> ExitCode {
+fn on(library: &Path) -> EngineOptions {
+    EngineOptions {
+        host: OsHost::shared(),
+        clock: SystemClock::shared(),
+        library: std::path::absolute(library).unwrap_or_else(|_| library.to_path_buf()),
+        executable: std::env::current_exe().ok(),
+    }
+}
+
+/// Opens the window at once, and makes the demo beside it where it isn't there yet. Then its first machine is started.
+pub fn demo(library: &Path, hint: &str) -> anyhow::Result<ExitCode> {
     if let Err(why) = display() {
-        return no_window(&why);
+        return Ok(no_window(&why));
     }
-    if let Err(error) = crate::demo::start_first_machine(library) {
-        eprintln!("snaptree: the demo's machine could not be started: {error:#}");
+    let (news, making) = unbounded();
+    let closed = Arc::new(AtomicBool::new(false));
+    let opening = Opening { machine: Some(demo::FIRST_MACHINE.to_owned()), hint: Some(hint.to_owned()) };
+    // Where the window can't be opened, nothing was begun.
+    let mut maker = None;
+    let shown = window(opening, |ctx, view, _| {
+        theme::install(ctx);
+        maker = Some(make(library.to_path_buf(), news, ctx.clone(), closed.clone()));
+        Content::Making(Box::new(Making::new(making, view)))
+    });
+    closed.store(true, Ordering::Relaxed);
+    let Some(maker) = maker else { return Ok(shown) };
+    match maker.join() {
+        Ok(Ok(hold)) if hold.is_last() => demo::stop_first_machine(library)?,
+        Ok(Ok(_)) => {}
+        Ok(Err(error)) if error.is::<Closed>() => {}
+        Ok(Err(error)) => return Err(error),
+        Err(panic) => panic::resume_unwind(panic),
     }
-    desktop(library, Opening { machine: Some(crate::demo::FIRST_MACHINE.to_owned()), hint: Some(hint.to_owned()) })
+    Ok(shown)
+}
+
+/// The window was closed before the demo was complete.
+#[derive(Debug, thiserror::Error)]
+#[error("the window was closed")]
+struct Closed;
+
+/// Makes the demo on a thread of its own, which ends soon after the window was closed.
+fn make(library: PathBuf, news: Sender<News>, ctx: egui::Context, closed: Arc<AtomicBool>) -> JoinHandle<anyhow::Result<Hold>> {
+    std::thread::spawn(move || {
+        // A window that is gone hears nothing.
+        let tell = |told| {
+            let _ = news.send(told);
+            ctx.request_repaint();
+        };
+        let made = demo::prepare(&library, &mut |progress| {
+            tell(News::Progress(progress));
+            if closed.load(Ordering::Relaxed) { Err(Closed.into()) } else { Ok(()) }
+        });
+        let opened = made.and_then(|hold| {
+            // Without it there is still a demo to look at.
+            if let Err(error) = demo::start_first_machine(&library) {
+                eprintln!("snaptree: the demo's machine could not be started: {error:#}");
+            }
+            Ok((hold, Worker::start(on(&library))?))
+        });
+        match opened {
+            Ok((hold, engine)) => {
+                tell(News::Ready(Box::new(engine)));
+                Ok(hold)
+            }
+            Err(error) => {
+                tell(News::Failed(format!("{error:#}")));
+                Err(error)
+            }
+        }
+    })
 }
 
 /// Shows the window until it is closed.
-fn window(engine: Box<dyn Engine>, opening: Opening) -> ExitCode {
+fn window(opening: Opening, content: impl FnOnce(&egui::Context, View, &SharedClock) -> Content) -> ExitCode {
     let options = eframe::NativeOptions {
         viewport: egui::ViewportBuilder::default()
             .with_title("Snaptree")
@@ -64,12 +125,12 @@ fn window(engine: Box<dyn Engine>, opening: Opening) -> ExitCode {
             .with_drag_and_drop(true),
         ..Default::default()
     };
-    let create: eframe::AppCreator<'static> = Box::new(|cc| {
+    let create: eframe::AppCreator<'_> = Box::new(|cc| {
         let clock = SystemClock::shared();
         let mut view = View::load(cc.storage);
         view.opening = opening;
-        let app = App::new(&cc.egui_ctx, view, engine, &clock);
-        Ok(Box::new(Window { app, clock }))
+        let content = content(&cc.egui_ctx, view, &clock);
+        Ok(Box::new(Window { content, clock }))
     });
     match quietly(|| eframe::run_native("snaptree", options, create)) {
         Ok(Ok(())) => ExitCode::SUCCESS,

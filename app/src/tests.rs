@@ -10,8 +10,10 @@ use snaptree_core::clock::{Clock, SharedClock};
 use snaptree_core::engine::{Answer, Command, Event, MachineState, Mode, Refusal, Request};
 
 use crate::app::App;
+use crate::demo::Progress;
 use crate::dispatch::Engine;
 use crate::model::fabricated;
+use crate::pages::making::{Making, News};
 use crate::view::View;
 
 /// Keeps what was asked, and says what it is told to say.
@@ -239,6 +241,32 @@ fn the_first_start_offers_three_ways() {
     window.get_by_label("Create a machine").click();
     window.run_steps(3);
     window.get_by_role_and_label(egui::accesskit::Role::Button, "Create");
+}
+
+#[test]
+fn the_demo_says_how_far_it_is_and_opens_or_says_why_not() {
+    let (news, heard) = crossbeam_channel::unbounded();
+    let mut window = Harness::builder().with_size([900.0, 600.0]).wgpu().build_ui_state(
+        |ui, making: &mut Making| {
+            crate::theme::install(ui.ctx());
+            assert!(making.take_in().is_none());
+            making.show(ui);
+        },
+        Making::new(heard, View::default()),
+    );
+    window.run_steps(2);
+    window.get_by_label("Making the demo");
+    news.send(News::Progress(Progress { what: "DB01: snapshots".into(), done: 3, of: 12 })).expect("it listens");
+    window.run_steps(2);
+    window.get_by_label("DB01: snapshots");
+    window.get_by_label("3 of 12 snapshots");
+    let bar = window.get_by_role(egui::accesskit::Role::ProgressIndicator);
+    assert_eq!(bar.accesskit_node().numeric_value(), Some(25.0));
+    news.send(News::Failed("no space is left".into())).expect("it listens");
+    window.run_steps(2);
+    window.get_by_label("The demo could not be made");
+    window.get_by_label("No space is left");
+    assert!(window.query_by_label("3 of 12 snapshots").is_none());
 }
 
 #[test]

@@ -2,6 +2,7 @@
 #![cfg(unix)]
 
 use std::process::{Command, Stdio};
+use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -118,6 +119,31 @@ fn a_person_works_through_the_demo() -> Result<()> {
     // And from there it goes on.
     desktop.click("Start");
     desktop.wait_for("the machine to run", |seen| seen.control("Stop").filter(|stop| !stop.disabled).map(drop));
+    Ok(())
+}
+
+#[test]
+fn a_demo_that_was_cut_short_is_made_anew_and_two_starts_share_it() -> Result<()> {
+    let home = Rc::new(Home::new());
+    let open = || Desktop::open_in(&home, &["demo"], 1280, 800, &[]);
+    let Some(mut killed) = open() else {
+        skip(NO_DISPLAY);
+        return Ok(());
+    };
+    killed.wait_to_read("Making the demo");
+    killed.wait_to_read("2 of ");
+    killed.picture("0-making");
+    killed.kill();
+    ensure!(MachineFolder::find(home.path(), "FILES01").is_none(), "it was complete already");
+    let (Some(mut first), Some(mut second)) = (open(), open()) else {
+        skip(NO_DISPLAY);
+        return Ok(());
+    };
+    for window in [&mut first, &mut second] {
+        window.wait_for("the demo", |seen| seen.row("FILES01, machine").map(drop));
+    }
+    let web = MachineFolder::find(home.path(), "WEB01").context("WEB01's folder")?;
+    ensure!(web.machine()?.snapshots.len() == 4, "{:?}", web.machine()?.snapshots);
     Ok(())
 }
 

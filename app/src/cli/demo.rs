@@ -29,9 +29,8 @@ pub fn run(verb: &Demo, common: &Common) -> Done {
         return headless(verb, common);
     }
     let library = window_library(common)?;
-    demo::prepare(&library, &mut |what| eprintln!("Making the demo: {what}")).map_err(failed)?;
-    let status = crate::start::demo(&library, HINT);
-    demo::stop_first_machine(&library).map_err(failed)?;
+    demo::check(&library).map_err(failed)?;
+    let status = crate::start::demo(&library, HINT).map_err(failed)?;
     if status == ExitCode::SUCCESS { Ok(()) } else { Err(Failure::failed("the demo's window could not be shown")) }
 }
 
@@ -47,10 +46,11 @@ fn headless(verb: &Demo, common: &Common) -> Done {
     let done = demo::run_headless(&library).map_err(failed);
     if verb.keep || !temporary {
         println!("The demo's library is {}", library.display());
-    } else {
-        std::fs::remove_dir_all(&library)?;
+        return done;
     }
-    done
+    let removed = std::fs::remove_dir_all(&library);
+    done?;
+    Ok(removed?)
 }
 
 fn failed(error: anyhow::Error) -> Failure {

@@ -11,7 +11,7 @@ use snaptree_core::engine::{
     Answer, Command, CreateMachine, Engine, EngineHandle, EngineOptions, Event, LatencyReport, MachineState, Mode, Power,
     RequestId,
 };
-use snaptree_core::host_file::OsHost;
+use snaptree_core::host_file::SharedHost;
 use snaptree_core::snapshot::{MachineId, SnapshotId};
 use snaptree_core::vm::VerifyReport;
 
@@ -28,9 +28,9 @@ pub struct Caller {
 
 impl Caller {
     /// On a library; with `in_owners`, machines run in owner processes as they do for the window.
-    pub fn start(library: &Path, clock: SharedClock, in_owners: bool) -> Result<Self> {
+    pub fn start(library: &Path, host: SharedHost, clock: SharedClock, in_owners: bool) -> Result<Self> {
         let executable = in_owners.then(std::env::current_exe).transpose().context("where this program lies")?;
-        let engine = Engine::start(EngineOptions { host: OsHost::shared(), clock, library: library.into(), executable })?;
+        let engine = Engine::start(EngineOptions { host, clock, library: library.into(), executable })?;
         Ok(Self { engine, machines: BTreeMap::new(), requests: 0, picture: BTreeMap::new() })
     }
 

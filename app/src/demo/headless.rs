@@ -5,6 +5,7 @@ use std::path::Path;
 use anyhow::{Context as _, Result, bail, ensure};
 use snaptree_core::clock::SystemClock;
 use snaptree_core::engine::{Answer, Command};
+use snaptree_core::host_file::OsHost;
 use snaptree_core::snapshot::MachineId;
 use snaptree_core::units::ByteCount;
 
@@ -16,8 +17,15 @@ use crate::{cli, text};
 /// prints the trees before and after.
 pub fn run(library: &Path) -> Result<()> {
     println!("Making the demo in {}", library.display());
-    prepare(library, &mut |what| println!("  {what}"))?;
-    let mut caller = Caller::start(library, SystemClock::shared(), true)?;
+    let mut said = String::new();
+    let _hold = prepare(library, &mut |progress| {
+        if said != progress.what {
+            println!("  {}", progress.what);
+            said = progress.what;
+        }
+        Ok(())
+    })?;
+    let mut caller = Caller::start(library, OsHost::shared(), SystemClock::shared(), true)?;
     let machines = caller.all()?;
     println!("\nBefore\n");
     print_trees(&mut caller, &machines)?;

@@ -1,6 +1,7 @@
 //! The demo's machines, made by really creating, running, taking, applying and deleting. Only the days are a story.
 
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::Result;
 use snaptree_core::disk::ImageFormat;
@@ -10,124 +11,158 @@ use snaptree_core::units::ByteCount;
 
 use super::caller::Caller;
 use super::clock::StoryClock;
+use super::unflushed::Unflushed;
+use super::{Progress, Tell};
 
 const DAY: i64 = 24;
 
-/// Builds the demo's library in an empty folder; `tell` hears what is being done.
-pub fn build(library: &Path, tell: &mut dyn FnMut(&str)) -> Result<()> {
+/// A machine's part of the story.
+struct Part {
+    says: &'static str,
+    /// Snapshots that it takes.
+    snapshots: u32,
+    tell: fn(&mut Story<'_>) -> Result<()>,
+}
+
+const PARTS: [Part; 4] = [
+    Part { says: "WEB01: a running machine with its memory in every snapshot", snapshots: 4, tell: web01 },
+    Part { says: "SQL02: a deep chain, and deleted snapshots that still hold their bytes", snapshots: 14, tell: sql02 },
+    Part { says: "DB01: snapshots that come faster than they merge", snapshots: 5, tell: db01 },
+    Part { says: "FILES01: a dozen snapshots over a year, to be merged in one pass", snapshots: 12, tell: files01 },
+];
+
+/// Builds the demo's library in an empty folder; `tell` hears what is being done. Nothing is flushed.
+pub fn build(library: &Path, tell: Tell<'_>) -> Result<()> {
     let clock = StoryClock::shared();
-    let mut caller = Caller::start(library, clock.clone(), false)?;
-    for part in [web01, sql02, db01, files01] {
-        part(&mut caller, &clock, tell)?;
+    let caller = Caller::start(library, Unflushed::shared(), clock.clone(), false)?;
+    let of = PARTS.iter().map(|part| part.snapshots).sum();
+    let mut story = Story { caller, clock, tell, progress: Progress { of, ..Progress::default() } };
+    for part in &PARTS {
+        story.progress.what = part.says.into();
+        (story.tell)(story.progress.clone())?;
+        (part.tell)(&mut story)?;
     }
     Ok(())
 }
 
-fn machine(name: &str, seed: u64, memory_mib: u64, disk: ByteCount, profile: WorkloadProfile) -> CreateMachine {
-    CreateMachine {
-        name: name.into(),
-        kind: MachineKind::Workload,
-        memory: ByteCount::mib(memory_mib),
-        disks: vec![disk],
-        format: ImageFormat::Vhdx,
-        workload: WorkloadProfile { seed, ..profile },
+/// What is told, and how far it is.
+struct Story<'a> {
+    caller: Caller,
+    clock: Arc<StoryClock>,
+    tell: Tell<'a>,
+    progress: Progress,
+}
+
+impl Story<'_> {
+    fn create(&mut self, name: &str, seed: u64, memory_mib: u64, disk_gib: u64, profile: WorkloadProfile) -> Result<MachineId> {
+        self.caller.create(CreateMachine {
+            name: name.into(),
+            kind: MachineKind::Workload,
+            memory: ByteCount::mib(memory_mib),
+            disks: vec![ByteCount::gib(disk_gib)],
+            format: ImageFormat::Vhdx,
+            workload: WorkloadProfile { seed, ..profile },
+        })
     }
-}
 
-/// A stopped machine works for a while, then a snapshot of its disk is taken.
-fn work_and_take(caller: &mut Caller, machine: MachineId, milliseconds: u64, label: &str, note: &str) -> Result<SnapshotId> {
-    caller.ask(Command::RunWorkload { machine, milliseconds, seed: None })?;
-    Ok(caller.take(machine, label, note, false)?.0)
-}
+    fn take(&mut self, machine: MachineId, label: &str, note: &str, memory: bool) -> Result<SnapshotId> {
+        let (taken, _) = self.caller.take(machine, label, note, memory)?;
+        self.progress.done += 1;
+        (self.tell)(self.progress.clone())?;
+        Ok(taken)
+    }
 
-/// A machine runs for so many generations of its picture, then a snapshot with its memory is taken.
-fn watch_and_take(caller: &mut Caller, machine: MachineId, generations: u64, label: &str, note: &str) -> Result<SnapshotId> {
-    caller.watch(machine, generations)?;
-    Ok(caller.take(machine, label, note, true)?.0)
-}
+    /// A stopped machine works for a while, then a snapshot of its disk is taken.
+    fn work_and_take(&mut self, machine: MachineId, milliseconds: u64, label: &str, note: &str) -> Result<SnapshotId> {
+        self.caller.ask(Command::RunWorkload { machine, milliseconds, seed: None })?;
+        self.take(machine, label, note, false)
+    }
 
-fn delete(caller: &mut Caller, machine: MachineId, snapshots: Vec<SnapshotId>) -> Result<()> {
-    caller.ask(Command::Delete { machine, snapshots, subtree: false, free_now: false })?;
-    Ok(())
+    /// A machine runs for so many generations of its picture, then a snapshot with its memory is taken.
+    fn watch_and_take(&mut self, machine: MachineId, generations: u64, label: &str, note: &str) -> Result<SnapshotId> {
+        self.caller.watch(machine, generations)?;
+        self.take(machine, label, note, true)
+    }
+
+    fn delete(&mut self, machine: MachineId, snapshots: Vec<SnapshotId>) -> Result<()> {
+        self.caller.ask(Command::Delete { machine, snapshots, subtree: false, free_now: false })?;
+        Ok(())
+    }
 }
 
 /// The machine to play with: it runs, and can be spoiled and brought back.
-fn web01(caller: &mut Caller, clock: &StoryClock, tell: &mut dyn FnMut(&str)) -> Result<()> {
-    tell("WEB01: a running machine with its memory in every snapshot");
-    clock.set_hours_ago(30);
-    let web = caller.create(machine("WEB01", 7, 64, ByteCount::gib(2), WorkloadProfile::default()))?;
-    caller.run(web)?;
-    clock.set_hours_ago(28);
-    watch_and_take(caller, web, 4, "Installed", "Fresh from the installer.")?;
-    clock.set_hours_ago(5);
-    let before = watch_and_take(caller, web, 6, "Before update", "Taken with its memory, while it ran.")?;
-    clock.set_hours_ago(4);
-    watch_and_take(caller, web, 4, "Update tried", "Worked, but slow.")?;
-    caller.ask(Command::Apply { machine: web, snapshot: before, safety: None })?;
-    clock.set_hours_ago(1);
-    watch_and_take(caller, web, 5, "Second try", "")?;
-    clock.set_hours_ago(0);
-    caller.stop(web)
+fn web01(story: &mut Story<'_>) -> Result<()> {
+    story.clock.set_hours_ago(30);
+    let web = story.create("WEB01", 7, 64, 2, WorkloadProfile::default())?;
+    story.caller.run(web)?;
+    story.clock.set_hours_ago(28);
+    story.watch_and_take(web, 4, "Installed", "Fresh from the installer.")?;
+    story.clock.set_hours_ago(5);
+    let before = story.watch_and_take(web, 6, "Before update", "Taken with its memory, while it ran.")?;
+    story.clock.set_hours_ago(4);
+    story.watch_and_take(web, 4, "Update tried", "Worked, but slow.")?;
+    story.caller.ask(Command::Apply { machine: web, snapshot: before, safety: None })?;
+    story.clock.set_hours_ago(1);
+    story.watch_and_take(web, 5, "Second try", "")?;
+    story.clock.set_hours_ago(0);
+    story.caller.stop(web)
 }
 
 /// Deep, with deleted snapshots whose bytes are still there.
-fn sql02(caller: &mut Caller, clock: &StoryClock, tell: &mut dyn FnMut(&str)) -> Result<()> {
-    tell("SQL02: a deep chain, and deleted snapshots that still hold their bytes");
-    clock.set_hours_ago(130 * DAY);
+fn sql02(story: &mut Story<'_>) -> Result<()> {
+    story.clock.set_hours_ago(130 * DAY);
     let profile = WorkloadProfile { disk_writes_per_second: 120, ..WorkloadProfile::default() };
-    let sql = caller.create(machine("SQL02", 11, 16, ByteCount::gib(4), profile))?;
-    work_and_take(caller, sql, 60_000, "Installed", "")?;
-    clock.set_hours_ago(100 * DAY);
-    let before = work_and_take(caller, sql, 8_000, "Before SP1", "Keep until the audit is over.")?;
-    caller.ask(Command::Protect { machine: sql, snapshot: before, protected: true })?;
-    clock.set_hours_ago(99 * DAY);
-    work_and_take(caller, sql, 4_000, "SP1 tried", "")?;
-    clock.set_hours_ago(97 * DAY);
-    work_and_take(caller, sql, 3_000, "SP1 and fix", "")?;
-    caller.ask(Command::Apply { machine: sql, snapshot: before, safety: None })?;
+    let sql = story.create("SQL02", 11, 16, 4, profile)?;
+    story.work_and_take(sql, 60_000, "Installed", "")?;
+    story.clock.set_hours_ago(100 * DAY);
+    let before = story.work_and_take(sql, 8_000, "Before SP1", "Keep until the audit is over.")?;
+    story.caller.ask(Command::Protect { machine: sql, snapshot: before, protected: true })?;
+    story.clock.set_hours_ago(99 * DAY);
+    story.work_and_take(sql, 4_000, "SP1 tried", "")?;
+    story.clock.set_hours_ago(97 * DAY);
+    story.work_and_take(sql, 3_000, "SP1 and fix", "")?;
+    story.caller.ask(Command::Apply { machine: sql, snapshot: before, safety: None })?;
     let mut nightly = Vec::new();
     for night in 0..8 {
-        clock.set_hours_ago((60 - night) * DAY);
-        nightly.push(work_and_take(caller, sql, 5_000, &format!("Nightly {}", night + 1), "")?);
+        story.clock.set_hours_ago((60 - night) * DAY);
+        nightly.push(story.work_and_take(sql, 5_000, &format!("Nightly {}", night + 1), "")?);
     }
-    clock.set_hours_ago(51 * DAY);
-    caller.run(sql)?;
-    let migrated = watch_and_take(caller, sql, 5, "After migration", "Migrated to the new array, keep until May.")?;
-    clock.set_hours_ago(45 * DAY);
-    watch_and_take(caller, sql, 4, "Test branch", "")?;
-    caller.ask(Command::Apply { machine: sql, snapshot: migrated, safety: None })?;
-    caller.stop(sql)?;
-    clock.set_hours_ago(20);
-    delete(caller, sql, nightly)?;
-    clock.set_hours_ago(0);
-    caller.ask(Command::RunWorkload { machine: sql, milliseconds: 6_000, seed: None })?;
+    story.clock.set_hours_ago(51 * DAY);
+    story.caller.run(sql)?;
+    let migrated = story.watch_and_take(sql, 5, "After migration", "Migrated to the new array, keep until May.")?;
+    story.clock.set_hours_ago(45 * DAY);
+    story.watch_and_take(sql, 4, "Test branch", "")?;
+    story.caller.ask(Command::Apply { machine: sql, snapshot: migrated, safety: None })?;
+    story.caller.stop(sql)?;
+    story.clock.set_hours_ago(20);
+    story.delete(sql, nightly)?;
+    story.clock.set_hours_ago(0);
+    story.caller.ask(Command::RunWorkload { machine: sql, milliseconds: 6_000, seed: None })?;
     Ok(())
 }
 
 /// Snapshots come faster than they are merged.
-fn db01(caller: &mut Caller, clock: &StoryClock, tell: &mut dyn FnMut(&str)) -> Result<()> {
-    tell("DB01: snapshots that come faster than they merge");
-    clock.set_hours_ago(12 * DAY);
+fn db01(story: &mut Story<'_>) -> Result<()> {
+    story.clock.set_hours_ago(12 * DAY);
     let profile = WorkloadProfile { disk_writes_per_second: 200, hot_share: 0.3, ..WorkloadProfile::default() };
-    let db = caller.create(machine("DB01", 23, 16, ByteCount::gib(4), profile))?;
+    let db = story.create("DB01", 23, 16, 4, profile)?;
     let mut weekly = Vec::new();
     for (day, label) in [(11, "Base load"), (9, "Before index"), (6, "After index"), (3, "Before month end"), (1, "Month end")] {
-        clock.set_hours_ago(day * DAY);
-        weekly.push(work_and_take(caller, db, 15_000, label, "")?);
+        story.clock.set_hours_ago(day * DAY);
+        weekly.push(story.work_and_take(db, 15_000, label, "")?);
     }
-    clock.set_hours_ago(10);
-    delete(caller, db, vec![weekly[1], weekly[2]])?;
-    clock.set_hours_ago(0);
+    story.clock.set_hours_ago(10);
+    story.delete(db, vec![weekly[1], weekly[2]])?;
+    story.clock.set_hours_ago(0);
     Ok(())
 }
 
 /// The story that all this comes from: a dozen snapshots in a year, deleted together.
-fn files01(caller: &mut Caller, clock: &StoryClock, tell: &mut dyn FnMut(&str)) -> Result<()> {
-    tell("FILES01: a dozen snapshots over a year, to be merged in one pass");
-    clock.set_hours_ago(365 * DAY);
+fn files01(story: &mut Story<'_>) -> Result<()> {
+    story.clock.set_hours_ago(365 * DAY);
     let profile = WorkloadProfile { disk_writes_per_second: 300, hot_share: 0.5, ..WorkloadProfile::default() };
-    let files = caller.create(machine("FILES01", 31, 16, ByteCount::gib(4), profile))?;
-    caller.ask(Command::RunWorkload { machine: files, milliseconds: 60_000, seed: None })?;
+    let files = story.create("FILES01", 31, 16, 4, profile)?;
+    story.caller.ask(Command::RunWorkload { machine: files, milliseconds: 60_000, seed: None })?;
     let months = [
         "January",
         "February",
@@ -144,11 +179,11 @@ fn files01(caller: &mut Caller, clock: &StoryClock, tell: &mut dyn FnMut(&str)) 
     ];
     let mut taken = Vec::new();
     for (month, label) in months.into_iter().enumerate() {
-        clock.set_hours_ago((360 - 30 * month as i64) * DAY);
-        taken.push(work_and_take(caller, files, 8_000, label, "")?);
+        story.clock.set_hours_ago((360 - 30 * month as i64) * DAY);
+        taken.push(story.work_and_take(files, 8_000, label, "")?);
     }
-    clock.set_hours_ago(2);
-    delete(caller, files, taken)?;
-    clock.set_hours_ago(0);
+    story.clock.set_hours_ago(2);
+    story.delete(files, taken)?;
+    story.clock.set_hours_ago(0);
     Ok(())
 }

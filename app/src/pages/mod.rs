@@ -4,6 +4,7 @@ mod attention;
 mod details;
 mod first_start;
 pub mod machines;
+pub mod making;
 pub use details::node_name;
 mod tasks;
 mod topbar;

@@ -14,6 +14,7 @@ use std::io;
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Stdio};
+use std::rc::Rc;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
@@ -29,8 +30,8 @@ pub use seen::{Seen, Widget};
 /// How long something may take that a person waits for: computers that run tests can be slow.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// How long the program may take to open its window. A demo is made before.
-const OPENING: Duration = Duration::from_secs(600);
+/// How long the demo may take to be made.
+const MAKING: Duration = Duration::from_secs(600);
 
 /// The program, running in its window.
 #[derive(Debug)]
@@ -39,16 +40,23 @@ pub struct Desktop {
     program: Child,
     connection: TcpStream,
     _display: Display,
-    home: Home,
+    home: Rc<Home>,
 }
 
 impl Desktop {
-    /// Starts the program on a display of this size in pixels; `None` where there is no Xvfb.
+    /// Starts the program on a display of this size in pixels, and waits for the demo if it is to make one;
+    /// `None` where there is no Xvfb.
     pub fn open(arguments: &[&str], width: u32, height: u32, variables: &[(&str, &str)]) -> Option<Self> {
+        let mut desktop = Self::open_in(&Rc::new(Home::new()), arguments, width, height, variables)?;
+        desktop.wait_within(MAKING, "the demo", |seen| (!seen.says("Making the demo")).then_some(()));
+        Some(desktop)
+    }
+
+    /// Starts the program in a home that others may share.
+    pub fn open_in(home: &Rc<Home>, arguments: &[&str], width: u32, height: u32, variables: &[(&str, &str)]) -> Option<Self> {
         let display = Display::open(width, height)?;
-        let home = Home::new();
         let address = free_address();
-        let log = File::create(home.path().join("program.log")).expect("a log");
+        let log = File::options().create(true).append(true).open(home.path().join("program.log")).expect("a log");
         let program = home
             .command(&program::program())
             .args(arguments)
@@ -70,7 +78,7 @@ impl Desktop {
                 panic!("the window doesn't open: {error}\nit says:\n{log}");
             }
         };
-        let mut desktop = Self { program, connection, _display: display, home };
+        let mut desktop = Self { program, connection, _display: display, home: home.clone() };
         // A window that has just opened hears first where the display's own mouse is.
         desktop.watch(Duration::from_millis(500));
         Some(desktop)
@@ -105,13 +113,17 @@ impl Desktop {
 
     /// Waits until what is in the window answers; gives up with a picture and all that it shows.
     pub fn wait_for<T>(&mut self, what: &str, wanted: impl Fn(&Seen) -> Option<T>) -> T {
+        self.wait_within(PATIENCE, what, wanted)
+    }
+
+    fn wait_within<T>(&mut self, patience: Duration, what: &str, wanted: impl Fn(&Seen) -> Option<T>) -> T {
         let started = Instant::now();
         loop {
             let seen = self.look();
             if let Some(found) = wanted(&seen) {
                 return found;
             }
-            if started.elapsed() > PATIENCE {
+            if started.elapsed() > patience {
                 let picture = self.picture("waited-in-vain");
                 panic!(
                     "waited in vain for {what}; {}\nthe window has:\n{seen}\nthe program says:\n{}",
@@ -255,7 +267,7 @@ fn connect(address: &str, program: &mut Child) -> io::Result<TcpStream> {
                 }
                 return Ok(connection);
             }
-            Err(error) if started.elapsed() > OPENING => return Err(error),
+            Err(error) if started.elapsed() > PATIENCE => return Err(error),
             Err(_) => {}
         }
         if let Some(status) = program.try_wait()? {
