@@ -84,6 +84,8 @@ struct Part {
 pub(super) enum Content<'a> {
     Bytes(&'a [u8]),
     Zeros,
+    /// Zeros, for what nobody needs any more.
+    Trimmed,
 }
 
 impl Content<'_> {
@@ -91,6 +93,7 @@ impl Content<'_> {
         match self {
             Content::Bytes(bytes) => image.write_at(&bytes[from as usize..(from + length) as usize], offset),
             Content::Zeros => image.write_zeroes(offset, length),
+            Content::Trimmed => image.trim(offset, length),
         }
     }
 }
@@ -176,7 +179,7 @@ impl Chain {
                 routing.twice.fetch_add(part.length, Ordering::Relaxed);
                 result = result.and_then(|()| put(routing.target));
             }
-            let zeros = matches!(content, Content::Zeros);
+            let zeros = !matches!(content, Content::Bytes(_));
             if !part.in_place || zeros || result.is_err() || before.is_none_or(|before| !self.changes.none_since(before)) {
                 if place == leaf {
                     self.map.update(part.offset, part.length);

@@ -43,6 +43,9 @@ const MAP_LIMIT: ByteCount = ByteCount::mib(8);
 /// How much [`Chain::stretches`] asks the images for at a time.
 const STRETCHES_STEP: u64 = 1 << 30;
 
+/// How much [`Chain::trim`] does while reads wait.
+const TRIM_WINDOW: u64 = 256 << 20;
+
 /// A stretch of the disk and the image of the chain that owns its newest data.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Stretch {
@@ -223,15 +226,60 @@ impl Chain {
     /// # Errors
     /// As [`Chain::write_at`].
     pub fn write_zeroes(&self, offset: u64, length: u64) -> Result<()> {
+        self.zero(Content::Zeros, offset, length)
+    }
+
+    /// The disk's user needs the whole sectors of this range no longer: they read as zeros from now on, and space comes
+    /// back where the leaf's format can give it back. What reads as zeros already is left alone.
+    ///
+    /// # Errors
+    /// As [`Chain::write_at`].
+    pub fn trim(&self, offset: u64, length: u64) -> Result<()> {
+        let shape = self.map.shape();
+        let sector = u64::from(shape.sector);
+        let end = offset.saturating_add(length).min(shape.size) / sector * sector;
+        let mut at = offset.next_multiple_of(sector);
+        let block = self.map.leaf().image.info().block_size.0.max(sector);
+        while at < end {
+            // Whole blocks of the leaf where that is possible: these lose their place.
+            let window_end = end.min((at / block * block).saturating_add(block.max(TRIM_WINDOW)));
+            let (mut from, mut to) = (at, at);
+            while to < window_end {
+                let block_end = window_end.min((to / block + 1) * block);
+                if self.holds_data(to, block_end - to)? {
+                    to = block_end;
+                    continue;
+                }
+                self.trim_stretch(from, to)?;
+                (from, to) = (block_end, block_end);
+            }
+            self.trim_stretch(from, to)?;
+            at = window_end;
+        }
+        Ok(())
+    }
+
+    fn trim_stretch(&self, from: u64, to: u64) -> Result<()> {
+        if from == to { Ok(()) } else { self.zero(Content::Trimmed, from, to - from) }
+    }
+
+    /// Whether any image shows data here.
+    fn holds_data(&self, offset: u64, length: u64) -> Result<bool> {
+        let mut pieces = Vec::with_capacity(4);
+        self.map.lookup(offset, length, &mut pieces)?;
+        Ok(pieces.iter().any(|piece| !matches!(piece.place, Place::Nobody | Place::Zero { .. })))
+    }
+
+    fn zero(&self, content: Content<'_>, offset: u64, length: u64) -> Result<()> {
         self.check_range(offset, length)?;
         let writers = self.writers.read().unwrap_or_else(PoisonError::into_inner);
         let _places = self.places.write().unwrap_or_else(PoisonError::into_inner);
         let _change = self.changes.begin();
         if let Some(routing) = &*writers {
-            return self.write_routed(routing, Content::Zeros, offset, length);
+            return self.write_routed(routing, content, offset, length);
         }
         let leaf = self.map.leaf();
-        let result = leaf.image.write_zeroes(offset, length);
+        let result = content.put(&*leaf.image, 0, length, offset);
         self.map.update(offset, length);
         leaf.set_unflushed();
         result

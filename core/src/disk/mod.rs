@@ -148,6 +148,10 @@ pub trait Image: Send + Sync + fmt::Debug {
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()>;
     /// Makes the range zero *and owned by this image*, with as little space as the format allows.
     fn write_zeroes(&self, offset: u64, length: u64) -> Result<()>;
+    /// The same for what nobody needs any more: gives back all the space that it can.
+    fn trim(&self, offset: u64, length: u64) -> Result<()> {
+        self.write_zeroes(offset, length)
+    }
     /// Data and metadata of every acknowledged write are durable afterwards.
     fn flush(&self) -> Result<()>;
     /// Grows the disk; the new range is explicitly zero, so that a larger parent doesn't show through.

@@ -97,7 +97,9 @@ impl Checked {
     fn change(&mut self, random: &mut Random) {
         let (offset, length) = self.range(random);
         if random.chance(1, 4) {
-            self.image.write_zeroes(offset, length).unwrap();
+            let trims = random.chance(1, 3);
+            let zeroed = if trims { self.image.trim(offset, length) } else { self.image.write_zeroes(offset, length) };
+            zeroed.unwrap();
             self.content.zero(offset, length);
         } else {
             let bytes = random.bytes(length as usize);

@@ -35,6 +35,8 @@ pub trait BlockDevice: Send + Sync + fmt::Debug {
     fn write_at(&self, buf: &[u8], offset: u64) -> disk::Result<()>;
     /// Zeroes.
     fn write_zeroes(&self, offset: u64, length: u64) -> disk::Result<()>;
+    /// Zeroes what isn't needed any more, so that its space comes back.
+    fn trim(&self, offset: u64, length: u64) -> disk::Result<()>;
     /// Makes everything acknowledged durable.
     fn flush(&self) -> disk::Result<()>;
 }
@@ -51,6 +53,9 @@ impl BlockDevice for Chain {
     }
     fn write_zeroes(&self, offset: u64, length: u64) -> disk::Result<()> {
         Self::write_zeroes(self, offset, length)
+    }
+    fn trim(&self, offset: u64, length: u64) -> disk::Result<()> {
+        Self::trim(self, offset, length)
     }
     fn flush(&self) -> disk::Result<()> {
         Self::flush(self)

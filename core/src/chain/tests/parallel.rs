@@ -100,7 +100,9 @@ fn readers_see_what_was_acknowledged_before_they_began() {
                 };
                 let (offset, length) = (sectors.start * 512, (sectors.end - sectors.start) * 512);
                 versions.begin(sectors.clone(), zero);
-                if zero {
+                if zero && random.chance(1, 2) {
+                    chain.trim(offset, length).unwrap();
+                } else if zero {
                     chain.write_zeroes(offset, length).unwrap();
                 } else {
                     chain.write_at(&versions.stamped(sectors.clone()), offset).unwrap();

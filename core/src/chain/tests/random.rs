@@ -26,7 +26,12 @@ fn change(chain: &Chain, content: &mut ReferenceDisk, random: &mut Random) {
         let whole = random.chance(1, 2) && content.size() > 4 << 20;
         let (offset, length) =
             if whole { (offset >> 20 << 20, (2 << 20).min(content.size() - (offset >> 20 << 20))) } else { (offset, length) };
-        chain.write_zeroes(offset, length).unwrap();
+        if random.chance(1, 3) {
+            // What isn't whole sectors at its ends stays, and so does what lies beyond the disk's end.
+            chain.trim(offset.saturating_sub(100), length + 200).unwrap();
+        } else {
+            chain.write_zeroes(offset, length).unwrap();
+        }
         content.zero(offset, length);
     } else {
         let bytes = random.bytes(length as usize);

@@ -104,3 +104,42 @@ fn a_flush_covers_every_image_with_unflushed_changes_lowest_first() {
     assert!(!second.is_unflushed());
     assert_eq!(first.last_flush(), flushed, "nothing to flush there");
 }
+
+#[test]
+fn trimming_gives_space_back_and_hides_what_lies_below() {
+    let host = crate::testing::MemHost::new().shared();
+    let options = CreateOptions { block_size: Some(ByteCount::mib(2)), ..CreateOptions::dynamic(ByteCount::mib(64)) };
+    let format = crate::disk::ImageFormat::Vhdx;
+    let base = crate::disk::create(&host, "/base.vhdx".as_ref(), format, &options).unwrap();
+    let chain = Chain::from_images(vec![base.clone()]).unwrap();
+    let data = Random::new(1).bytes(8 << 20);
+    chain.write_at(&data, 0).unwrap();
+    base.pin_data_write_id().unwrap();
+    let leaf = crate::disk::create_child(&host, "/leaf.avhdx".as_ref(), &*base, None).unwrap();
+    chain.push_leaf(leaf.clone()).unwrap();
+    base.freeze().unwrap();
+    // Where nothing is, nothing is done.
+    let empty = leaf.held_bytes().unwrap();
+    chain.trim(16 << 20, 32 << 20).unwrap();
+    chain.flush().unwrap();
+    assert_eq!(leaf.extents(0, 64 << 20).unwrap().len(), 1, "nothing is held");
+    chain.write_at(&data, 0).unwrap();
+    chain.flush().unwrap();
+    let full = leaf.held_bytes().unwrap();
+    assert!(full.0 - empty.0 >= 8 << 20);
+    // Two whole blocks and a part of one, its ends in the middle of sectors.
+    chain.trim((2 << 20) + 1, (5 << 20) - 2).unwrap();
+    chain.flush().unwrap();
+    let freed = full.0 - leaf.held_bytes().unwrap().0;
+    // But for what the log takes to say so.
+    assert!(freed >= (5 << 20) - (64 << 10), "{freed} bytes came back");
+    let mut expected = data.clone();
+    expected[(2 << 20) + 512..(7 << 20) - 512].fill(0);
+    let read = |chain: &Chain| {
+        let mut bytes = vec![0; 8 << 20];
+        chain.read_at(&mut bytes, 0).unwrap();
+        bytes
+    };
+    assert!(read(&chain) == expected);
+    assert!(read(&Chain::from_images(vec![base]).unwrap()) == data, "the kept parent is as it was");
+}

@@ -22,7 +22,7 @@ use super::pages::{Page, Pages, RawFile};
 use super::pending::{Pending, fits};
 use super::region::{Region, Regions};
 use super::sector_bitmap::runs;
-use super::write::Writer;
+use super::write::{LONG_ZEROS, TRIMMED, Writer};
 use crate::disk::{
     DiskError, DiskErrorKind, Extent, Image, ImageFormat, ImageInfo, ImageType, MetadataItem, ParentTarget, Presence, Released,
     Result,
@@ -367,7 +367,10 @@ impl Image for VhdxImage {
         self.write(buf, offset)
     }
     fn write_zeroes(&self, offset: u64, length: u64) -> Result<()> {
-        self.zero(offset, length)
+        self.zero(offset, length, LONG_ZEROS)
+    }
+    fn trim(&self, offset: u64, length: u64) -> Result<()> {
+        self.zero(offset, length, TRIMMED)
     }
     fn flush(&self) -> Result<()> {
         self.flush_all()

@@ -20,8 +20,10 @@ use super::space::{Place, Space};
 use crate::disk::{DiskError, Image, Presence, Result};
 use crate::host_file::Access;
 
-/// Zeros of this length or more are punched where blocks may lose their place.
-const PUNCH_MIN: u64 = 64 << 10;
+/// Zeros of this length or more are punched where blocks may lose their place: shorter ones are likely to be written again.
+pub(super) const LONG_ZEROS: u64 = 64 << 10;
+/// The same where nobody needs what was there: what a hole can be as short as.
+pub(super) const TRIMMED: u64 = 4 << 10;
 /// Metadata pages that one write to one block changes at most.
 const MOST_PAGES: usize = 24;
 /// With more than this in the side file, writes wait for a commit, so that it can be emptied.
@@ -92,7 +94,10 @@ impl Writer {
 #[derive(Debug, Clone, Copy)]
 enum Content<'a> {
     Bytes(&'a [u8]),
-    Zeros,
+    /// Pieces of so many bytes or more become holes.
+    Zeros {
+        punched: u64,
+    },
 }
 
 impl VhdxImage {
@@ -181,14 +186,15 @@ impl VhdxImage {
         })
     }
 
-    pub(super) fn zero(&self, offset: u64, length: u64) -> Result<()> {
+    /// Pieces of `punched` bytes or more become holes.
+    pub(super) fn zero(&self, offset: u64, length: u64, punched: u64) -> Result<()> {
         self.check_range(&self.geometry(), offset, length)?;
-        self.each_block(offset, length, |_, block, start, length| self.store(block, start, length, Content::Zeros))
+        self.each_block(offset, length, |_, block, start, length| self.store(block, start, length, Content::Zeros { punched }))
     }
 
     /// Zeros for a part of a block that the disk may not show yet.
     pub(super) fn zero_part(&self, w: &mut Writer, g: &Geometry, block: u64, start: u64, length: u64) -> Result<()> {
-        self.store_locked(w, g, block, start, length, Content::Zeros)
+        self.store_locked(w, g, block, start, length, Content::Zeros { punched: LONG_ZEROS })
     }
 
     fn each_block(&self, offset: u64, length: u64, mut step: impl FnMut(&Geometry, u64, u64, u64) -> Result<()>) -> Result<()> {
@@ -238,7 +244,7 @@ impl VhdxImage {
     ) -> Result<()> {
         let (entry, state) = self.entry(g, block)?;
         let whole = start == 0 && length >= g.shown_length(block);
-        let zeros = matches!(content, Content::Zeros);
+        let zeros = matches!(content, Content::Zeros { .. });
         match state {
             BlockState::Zero if zeros => return Ok(()),
             BlockState::NotPresent if zeros && !whole && !g.has_parent => return Ok(()),
@@ -286,8 +292,8 @@ impl VhdxImage {
     fn put_content(&self, g: &Geometry, host_offset: u64, length: u64, content: Content<'_>) -> Result<()> {
         match content {
             Content::Bytes(bytes) => self.raw.write(bytes, host_offset, "write data"),
-            Content::Zeros if length >= PUNCH_MIN && !g.leave_allocated => self.raw.punch_or_zero(host_offset, length),
-            Content::Zeros => self.raw.zero(host_offset, length),
+            Content::Zeros { punched } if length >= punched && !g.leave_allocated => self.raw.punch_or_zero(host_offset, length),
+            Content::Zeros { .. } => self.raw.zero(host_offset, length),
         }
     }
 

@@ -89,7 +89,10 @@ impl Guest {
         match self.random.below(8) {
             0 => self.flush(),
             1 | 2 => {
-                let done = self.chain.write_zeroes(first * SECTOR, count * SECTOR).is_ok();
+                let (offset, length) = (first * SECTOR, count * SECTOR);
+                let trims = self.random.chance(1, 2);
+                let zeroed = if trims { self.chain.trim(offset, length) } else { self.chain.write_zeroes(offset, length) };
+                let done = zeroed.is_ok();
                 self.model.wrote(first, count, 0, done);
             }
             _ => self.write(first, count),

@@ -56,6 +56,9 @@ impl BlockDevice for RamDisk {
     fn write_zeroes(&self, offset: u64, length: u64) -> disk::Result<()> {
         self.write_at(&vec![0; length as usize], offset)
     }
+    fn trim(&self, offset: u64, length: u64) -> disk::Result<()> {
+        self.write_zeroes(offset, length)
+    }
     fn flush(&self) -> disk::Result<()> {
         Ok(())
     }

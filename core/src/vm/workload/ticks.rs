@@ -88,7 +88,7 @@ impl Workload {
         state::entry(&self.memory, self.layout.unit_table, unit)
     }
 
-    /// Reads one unit, writes or zeroes another.
+    /// Reads one unit, writes, zeroes or trims another.
     fn tick_disk(&self, worker: usize, state: &mut WorkerState) -> Result<()> {
         let range = self.layout.units.of_worker(worker - MEMORY_WORKERS);
         let mut random = state.random();
@@ -148,7 +148,9 @@ impl Workload {
     fn zero_unit(&self, unit: u64, state: &mut WorkerState) -> Result<()> {
         let (disk, offset) = self.layout.units.place(unit);
         let sequence = next_sequence(self.unit_entry(unit));
-        self.timed_write(|| self.disks[disk].write_zeroes(offset, UNIT as u64))?;
+        let disk = &self.disks[disk];
+        let trims = sequence.is_multiple_of(2);
+        self.timed_write(|| if trims { disk.trim(offset, UNIT as u64) } else { disk.write_zeroes(offset, UNIT as u64) })?;
         self.written(unit, Entry::new(sequence, zero_checksum()), state);
         Ok(())
     }
