@@ -271,11 +271,10 @@ fn notices(ui: &mut Ui, machine: &MachineEntry, view: &View) {
     }
     for (line, tone) in lines {
         Frame::NONE.inner_margin(Margin::symmetric(14, 3)).show(ui, |ui| {
-            ui.horizontal_wrapped(|ui| {
-                let (rect, _) = ui.allocate_exact_size(vec2(3.0, 15.0), Sense::hover());
-                ui.painter().rect_filled(rect, 1.0, p.tone(tone));
-                ui.label(RichText::new(line).color(if tone == Tone::Plain { p.weak } else { p.tone(tone) }));
-            });
+            let words = RichText::new(line).color(if tone == Tone::Plain { p.weak } else { p.tone(tone) });
+            let margin = Margin { left: 11, ..Margin::ZERO };
+            let rect = Frame::NONE.inner_margin(margin).show(ui, |ui| ui.label(words)).response.rect;
+            ui.painter().rect_filled(rect.with_max_x(rect.left() + 3.0), 1.0, p.tone(tone));
         });
     }
 }
@@ -289,9 +288,16 @@ fn footer(ui: &mut Ui, machine: &MachineEntry, view: &View, actions: &mut Vec<Ac
         ui.set_height(20.0);
         ui.spacing_mut().item_spacing.x = 4.0;
         if ticked.is_empty() {
-            ui.label("Snapshots hold");
+            let alive = machine.tree.snapshots();
+            ui.label(match (alive, m.ghosts.len()) {
+                (0, 0) => "Now holds",
+                (0, _) => "Now and deleted snapshots hold",
+                _ => "Snapshots hold",
+            });
             ui.label(theme::bold(text::bytes(machine.figures.held)));
-            ui.label(RichText::new(format!("in {}", text::count(machine.tree.snapshots(), "snapshot"))).color(p.weak));
+            if alive > 0 {
+                ui.label(RichText::new(format!("in {}", text::count(alive, "snapshot"))).color(p.weak));
+            }
             if machine.figures.trash > ByteCount::ZERO {
                 ui.label(RichText::new(format!("· {} more in the trash", text::bytes(machine.figures.trash))).color(p.weak));
             }

@@ -16,9 +16,10 @@ use super::row::{self, RowText};
 use super::rows::{Row, Rows};
 use crate::action::{Action, Place, Verb};
 use crate::model::{MachineEntry, Model};
+use crate::text::Said;
 use crate::theme::{self, Palette, Tone};
 use crate::view::View;
-use crate::widgets::{self, pictures::Picture, put};
+use crate::widgets::{self, pictures::Picture, put, put_parts};
 use crate::{dispatch, text};
 
 /// Height of a row.
@@ -28,14 +29,19 @@ const SOON: std::time::Duration = std::time::Duration::from_millis(15);
 /// From this many rows on, only those in sight are told to screen readers.
 const TELL_ALL: usize = 1000;
 
-/// Where the columns stand.
+/// From this width on, there is room for bars beside the bytes.
+const BARS: f32 = 620.0;
+/// Pictures give way to names that have less room than this.
+const NAME: f32 = 130.0;
+
+/// Where the columns stand. Where it is narrow, bars and pictures give way to words.
 struct Columns {
     lanes: Lanes,
     tick: f32,
-    picture: Rect,
+    picture: Option<Rect>,
     name: (f32, f32),
     held: f32,
-    bar: (f32, f32),
+    bar: Option<(f32, f32)>,
     reads: f32,
     outcome: (f32, f32),
 }
@@ -47,19 +53,25 @@ impl Columns {
         let picture = Rect::from_min_size(pos2(tick + 24.0, 0.0), vec2(54.0, 34.0));
         let right = area.right() - 14.0;
         let outcome = (area.width() * 0.27).clamp(150.0, 320.0);
-        let bar = if area.width() > 900.0 { 90.0 } else { 44.0 };
         let outcome_left = right - outcome;
         let reads = outcome_left - 22.0;
         let bar_right = reads - 52.0;
-        let held = bar_right - bar - 10.0;
-        let name_left = picture.right() + 12.0;
+        let (bar, held) = if area.width() > BARS {
+            let bar = if area.width() > 900.0 { 90.0 } else { 44.0 };
+            (Some((bar_right - bar, bar_right)), bar_right - bar - 10.0)
+        } else {
+            (None, bar_right)
+        };
+        let room = |left: f32| held - 62.0 - left;
+        let picture = Some(picture).filter(|picture| room(picture.right() + 12.0) >= NAME);
+        let name_left = picture.map_or(tick + 24.0, |picture| picture.right() + 12.0);
         Self {
             lanes,
             tick,
             picture,
-            name: (name_left, (held - 62.0 - name_left).max(40.0)),
+            name: (name_left, room(name_left).max(40.0)),
             held,
-            bar: (bar_right - bar, bar_right),
+            bar,
             reads,
             outcome: (outcome_left, outcome),
         }
@@ -107,7 +119,7 @@ fn header(ui: &mut Ui, c: &Columns) {
     let right = |x: f32, text: &str| painter.text(pos2(x, y), Align2::RIGHT_CENTER, text, font.clone(), p.weak);
     left(c.name.0, "snapshot");
     right(c.held, "held");
-    let reads = right(c.reads, "images a read");
+    let reads = right(c.reads, if c.bar.is_some() { "images a read" } else { "reads" });
     left(c.outcome.0, "if deleted");
     let told = ui.interact(reads, ui.scope_id().with("reads-header"), Sense::hover());
     told.on_hover_text(
@@ -349,20 +361,30 @@ impl Cell<'_> {
         self.picture(ui, view, p);
         let painter = ui.painter().clone();
         let name_color = if text.weak { p.weak } else { p.text };
-        let badges: f32 = text.badges.iter().map(|b| widgets::pill_width(ui, &b.text) + 6.0).sum();
-        let name_room = (c.name.1 - badges).max(30.0);
+        // The name comes first: badges for which it leaves no room aren't shown.
+        let name = painter.layout_no_wrap(text.name.clone(), theme::strong(), name_color).size().x.min(c.name.1 * 0.6);
+        let mut room = c.name.1 - name;
+        let fitting =
+            text.badges.iter().map(|badge| (badge, widgets::pill_width(ui, &badge.text) + 6.0)).take_while(|(_, width)| {
+                room -= width;
+                room >= 0.0
+            });
+        let badges: Vec<_> = fitting.collect();
+        let name_room = c.name.1 - badges.iter().map(|(_, width)| width).sum::<f32>();
         let name = put(&painter, pos2(c.name.0, upper), Align2::LEFT_CENTER, &text.name, theme::strong(), name_color, name_room);
         let mut x = name.right() + 8.0;
-        for badge in &text.badges {
+        for (badge, _) in badges {
             x += widgets::paint_pill(&painter, pos2(x, upper), &badge.text, badge.tone, p) + 6.0;
         }
-        put(&painter, pos2(c.name.0, lower), Align2::LEFT_CENTER, &text.second, theme::small(), p.weak, c.name.1);
+        put_parts(&painter, pos2(c.name.0, lower), &text.second, theme::small(), p.weak, c.name.1);
 
         let held = text::bytes(text.held);
         put(&painter, pos2(c.held, middle), Align2::RIGHT_CENTER, &held, theme::body(), name_color, 70.0);
-        let share = if self.most.0 == 0 { 0.0 } else { text.held.0 as f32 / self.most.0 as f32 };
-        let track = Rect::from_x_y_ranges(c.bar.0..=c.bar.1, middle - 2.5..=middle + 2.5);
-        widgets::paint_bar(&painter, track, share, if text.weak { p.warn } else { p.bar }, p);
+        if let Some((left, right)) = c.bar {
+            let share = if self.most.0 == 0 { 0.0 } else { text.held.0 as f32 / self.most.0 as f32 };
+            let track = Rect::from_x_y_ranges(left..=right, middle - 2.5..=middle + 2.5);
+            widgets::paint_bar(&painter, track, share, if text.weak { p.warn } else { p.bar }, p);
+        }
 
         if let Some(reads) = text.reads {
             let tone = lanes::tone_of_reads(Some(reads));
@@ -370,20 +392,10 @@ impl Cell<'_> {
             put(&painter, pos2(c.reads, middle), Align2::RIGHT_CENTER, &format!("{mark}{reads:.1}"), theme::body(), color, 60.0);
         }
         let color = p.tone(text.outcome.tone);
-        if text.outcome.detail.is_empty() {
-            put(&painter, pos2(c.outcome.0, middle), Align2::LEFT_CENTER, &text.outcome.text, theme::body(), color, c.outcome.1);
-        } else {
-            put(&painter, pos2(c.outcome.0, upper), Align2::LEFT_CENTER, &text.outcome.text, theme::body(), color, c.outcome.1);
-            put(
-                &painter,
-                pos2(c.outcome.0, lower),
-                Align2::LEFT_CENTER,
-                &text.outcome.detail,
-                theme::small(),
-                p.weak,
-                c.outcome.1,
-            );
-        }
+        let Said { text: said, detail, .. } = &text.outcome;
+        let line = if detail.is_empty() { middle } else { upper };
+        put_parts(&painter, pos2(c.outcome.0, line), said, theme::body(), color, c.outcome.1);
+        put_parts(&painter, pos2(c.outcome.0, lower), detail, theme::small(), p.weak, c.outcome.1);
     }
 
     fn tick(&self, ui: &mut Ui, response: &Response, view: &View, actions: &mut Vec<Action>, p: &Palette) {
@@ -448,7 +460,7 @@ impl Cell<'_> {
                 m.snapshots.get(&id).and_then(|s| s.screen.as_ref()).map(|s| Picture::File(self.machine.path(s)))
             }
         };
-        let rect = self.columns.picture.translate(vec2(0.0, self.y + 8.0));
+        let Some(rect) = self.columns.picture.map(|rect| rect.translate(vec2(0.0, self.y + 8.0))) else { return };
         if self.machine.tree.nodes[self.row.first()].ghost {
             return;
         }

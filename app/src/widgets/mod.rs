@@ -23,6 +23,18 @@ pub fn put(painter: &Painter, at: Pos2, align: Align2, text: &str, font: FontId,
     rect
 }
 
+/// The same, at the left; where it doesn't fit, its last parts are left out before any letters are.
+pub fn put_parts(painter: &Painter, at: Pos2, text: &str, font: FontId, color: Color32, room: f32) {
+    let fits = |text: &str| painter.layout_no_wrap(text.to_owned(), font.clone(), color).size().x <= room;
+    let mut shown = text;
+    while !fits(shown)
+        && let Some(end) = [" · ", ", ", ": "].iter().filter_map(|between| shown.rfind(between)).max()
+    {
+        shown = &shown[..end];
+    }
+    put(painter, at, Align2::LEFT_CENTER, shown, font, color, room);
+}
+
 /// Paints a picture with round corners.
 pub fn paint_picture(painter: &Painter, rect: Rect, corner: u8, texture: &egui::TextureHandle) {
     let uv = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));
