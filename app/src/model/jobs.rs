@@ -102,12 +102,24 @@ impl Jobs {
                 }
             }
             Err(refusal) => {
-                let text = match refusal.kind {
-                    RefusalKind::Rule => refusal.reason,
-                    RefusalKind::Failed => format!("That failed: {}", refusal.reason),
+                let (text, bad) = match refusal.kind {
+                    RefusalKind::Rule => (refusal.reason, true),
+                    RefusalKind::Failed => match self.cancelled(machine, &refusal.reason) {
+                        Some(kept) => (format!("Cancelled: {kept}"), false),
+                        None => (format!("That failed: {}", refusal.reason), true),
+                    },
                 };
-                self.notices.push(Notice { machine, text: notice(&text), bad: true, undo: false });
+                self.notices.push(Notice { machine, text: notice(&text), bad, undo: false });
             }
+        }
+    }
+
+    /// What the last job says of its cancelling, if that is why the request failed: the job is told before its answer.
+    fn cancelled(&self, machine: Option<MachineId>, reason: &str) -> Option<&str> {
+        let last = self.jobs.iter().rfind(|job| machine.is_none_or(|machine| job.machine == machine))?;
+        match &last.phase {
+            JobPhase::Cancelled(kept) if reason.ends_with(kept.as_str()) => Some(kept),
+            _ => None,
         }
     }
 

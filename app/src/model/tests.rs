@@ -107,6 +107,25 @@ fn an_answer_becomes_a_sentence_and_a_refused_plan_none() {
 }
 
 #[test]
+fn a_job_that_was_cancelled_has_not_failed() {
+    let (mut model, state) = model();
+    let machine = state.machine.id;
+    let mut job = fabricated::job("WEB01", JobKind::Merge, "Merging");
+    let mut told = |phase, reason: &str| {
+        job.phase = phase;
+        model.apply(Event::Job(job.clone()));
+        model.jobs.sent(RequestId(1), Command::Merge { machine, disk: None, limit: None }, false);
+        model.apply(Event::Answer { request: RequestId(1), answer: Err(Refusal::failed(reason)) });
+        model.jobs.take_notices().into_iter().map(|n| (n.text, n.bad)).collect::<Vec<_>>()
+    };
+    let cancelled = || JobPhase::Cancelled("half of it is moved".into());
+    assert_eq!(told(cancelled(), "cancelled: half of it is moved"), [("Cancelled: half of it is moved.".into(), false)]);
+    assert_eq!(told(cancelled(), "the disk is full"), [("That failed: the disk is full.".into(), true)]);
+    let failed = JobPhase::Failed("the disk is full".into());
+    assert_eq!(told(failed, "the disk is full"), [("That failed: the disk is full.".into(), true)]);
+}
+
+#[test]
 fn what_deletions_of_a_large_tree_lead_to_is_found_beside_the_frames() {
     let (mut model, _) = model();
     let state = Arc::new(fabricated::large(1200, std::path::Path::new("/nowhere")));

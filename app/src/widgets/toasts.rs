@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use egui::{Align2, Area, Context, Frame, Id, Margin, Order, RichText, Stroke, vec2};
+use egui::{Align2, Area, Button, Context, Frame, Id, Margin, Order, RichText, Stroke, vec2};
 
 use uuid::Uuid;
 
@@ -18,6 +18,9 @@ const UNDO_STAYS: Duration = Duration::from_secs(20);
 const BAD_STAYS: Duration = Duration::from_secs(60);
 /// No more at a time.
 const MOST: usize = 4;
+
+/// What is left for the cross at the right.
+const CLOSE_WIDTH: f32 = 22.0;
 
 /// The notices that are shown.
 #[derive(Default)]
@@ -73,21 +76,23 @@ pub fn show(ctx: &Context, model: &Model, view: &mut View, actions: &mut Vec<Act
                     let mark = if notice.bad { RichText::new("!").color(p.bad) } else { RichText::new("✓").color(p.good) };
                     ui.label(mark.font(theme::strong()));
                     ui.vertical(|ui| {
+                        ui.set_width(ui.available_width() - CLOSE_WIDTH);
                         let label = ui.label(&notice.text);
                         label.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Status, true, &notice.text));
-                        ui.horizontal(|ui| {
-                            if let Some(machine) = undo
-                                && link(ui, "Undo").clicked()
-                            {
-                                actions.push(Action::ShowMachine(machine));
-                                actions.push(Action::Verb(Verb::Undo));
-                                closed = Some(i);
-                            }
-                            if link(ui, "Close").clicked() {
-                                closed = Some(i);
-                            }
-                        });
+                        if let Some(machine) = undo
+                            && link(ui, "Undo").clicked()
+                        {
+                            actions.push(Action::ShowMachine(machine));
+                            actions.push(Action::Verb(Verb::Undo));
+                            closed = Some(i);
+                        }
                     });
+                    let close = Button::new(RichText::new("×").size(18.0).color(p.weak)).frame(false).small();
+                    let close = ui.add(close).on_hover_text("Close");
+                    close.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, "Close"));
+                    if close.clicked() {
+                        closed = Some(i);
+                    }
                 });
             });
             ui.add_space(8.0);
