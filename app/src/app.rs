@@ -102,6 +102,11 @@ impl eframe::App for Window {
         }
     }
 
+    /// Shows in seams between panels, where the scale isn't whole.
+    fn clear_color(&self, visuals: &egui::Visuals) -> [f32; 4] {
+        visuals.panel_fill.to_normalized_gamma_f32()
+    }
+
     fn save(&mut self, storage: &mut dyn eframe::Storage) {
         let view = match &self.content {
             Content::Making(making) => &making.view,

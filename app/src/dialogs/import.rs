@@ -81,6 +81,7 @@ impl Import {
         foot.label = if self.adopted.is_some() { "Adopt" } else { "Import" }.into();
         foot.danger = self.mode == ImportMode::Move;
         let name = self.name.trim().to_owned();
+        foot.unfilled = self.path.trim().is_empty() || name.is_empty();
         if self.path.trim().is_empty() {
             foot.refused = Some("Choose a file or a folder.".into());
         } else if name.is_empty() {
@@ -101,7 +102,8 @@ pub(super) fn open_folder(ui: &mut Ui, path: &mut String, foot: &mut Foot) {
     }
     facts(ui, ["Its disk images are looked at where they are. Nothing in the folder is changed.".to_owned()]);
     foot.label = "Open".into();
-    if path.trim().is_empty() {
+    foot.unfilled = path.trim().is_empty();
+    if foot.unfilled {
         foot.refused = Some("Choose a folder.".into());
     }
     foot.action = Some(Action::OpenPath(PathBuf::from(path.trim())));

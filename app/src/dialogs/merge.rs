@@ -57,7 +57,7 @@ impl Merge {
                 format!("{}, {}.", text::sentence(text::to_move(total.data)), text::estimate_long(total.time)),
                 format!(
                     "{} of scratch at a time, with {} free. {} come back at the end.",
-                    text::bytes(total.scratch),
+                    if total.scratch == ByteCount::ZERO { "Nothing".into() } else { text::bytes(total.scratch) },
                     text::bytes(machine.state.volume.free),
                     text::bytes(total.comes_back)
                 ),

@@ -136,6 +136,8 @@ pub struct Foot {
     pub danger: bool,
     /// Why it can't be done, if it can't.
     pub refused: Option<String>,
+    /// Whether that is only because nothing was filled in yet.
+    pub unfilled: bool,
     /// What it does.
     pub action: Option<Action>,
     /// Something else that was clicked.
@@ -195,7 +197,7 @@ pub fn show(ctx: &Context, model: &Model, view: &mut View, actions: &mut Vec<Act
     // Keys for the dialog are taken before its fields see them, but not from a note of several lines.
     let many_lines = matches!(dialog, Dialog::Note(_));
     let enter = !many_lines && ctx.input_mut(|i| i.consume_key(Modifiers::NONE, Key::Enter));
-    let mut foot = Foot { label: String::new(), danger: false, refused: None, action: None, other: None };
+    let mut foot = Foot { label: String::new(), danger: false, refused: None, unfilled: false, action: None, other: None };
     let mut clicked = None;
     let frame = egui::Frame::window(&ctx.global_style());
     let modal = Modal::new(Id::unique("dialog")).frame(frame).show(ctx, |ui| {
@@ -233,7 +235,7 @@ fn buttons(ui: &mut Ui, foot: &Foot, enter: bool) -> Option<bool> {
     let p = theme::palette(ui);
     let mut clicked = None;
     if let Some(why) = &foot.refused {
-        let said = ui.label(RichText::new(why).color(p.bad));
+        let said = ui.label(RichText::new(why).color(if foot.unfilled { p.weak } else { p.bad }));
         said.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Status, true, why));
         ui.add_space(4.0);
     }

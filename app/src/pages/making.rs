@@ -51,7 +51,6 @@ impl Making {
                 let title = if self.failed.is_some() { "The demo could not be made" } else { "Making the demo" };
                 ui.label(RichText::new(title).font(egui::FontId::new(22.0, theme::strong().family)));
                 ui.add_space(10.0);
-                ui.set_max_width(460.0);
                 if let Some(why) = &self.failed {
                     ui.label(RichText::new(crate::text::sentence(why)).color(p.bad));
                     ui.add_space(6.0);
@@ -62,7 +61,7 @@ impl Making {
                 }
                 let Progress { what, done, of } = &self.progress;
                 let share = if *of == 0 { 0.0 } else { *done as f32 / *of as f32 };
-                bar(ui, ui.available_width(), share, Tone::Accent, "How far it is");
+                bar(ui, ui.available_width().min(460.0), share, Tone::Accent, "How far it is");
                 ui.add_space(6.0);
                 ui.label(what);
                 if *of > 0 {

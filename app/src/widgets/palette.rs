@@ -138,7 +138,9 @@ pub fn show(ctx: &Context, model: &Model, view: &mut View, actions: &mut Vec<Act
 
 fn line(ui: &mut Ui, found: &Found, chosen: bool, reveal: bool) -> bool {
     let p = theme::palette(ui);
-    let height = if found.why_not.is_some() { 44.0 } else { 30.0 };
+    let room = ui.available_width() - 20.0;
+    let why = found.why_not.as_ref().map(|why| ui.painter().layout(why.clone(), theme::small(), p.weak, room));
+    let height = why.as_ref().map_or(30.0, |why| 30.0 + why.size().y);
     let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), height), Sense::click());
     if chosen || response.hovered() {
         ui.painter().rect_filled(rect, 5.0, if chosen { p.selected } else { p.pointed });
@@ -153,16 +155,8 @@ fn line(ui: &mut Ui, found: &Found, chosen: bool, reveal: bool) -> bool {
         put(painter, egui::pos2(rect.right() - 10.0, y), Align2::RIGHT_CENTER, &found.detail, theme::small(), p.weak, 220.0);
     let room = detail.left() - rect.left() - 20.0;
     put(painter, egui::pos2(rect.left() + 10.0, y), Align2::LEFT_CENTER, &found.name, theme::body(), color, room);
-    if let Some(why) = &found.why_not {
-        put(
-            painter,
-            egui::pos2(rect.left() + 10.0, y + 17.0),
-            Align2::LEFT_CENTER,
-            why,
-            theme::small(),
-            p.weak,
-            rect.width() - 20.0,
-        );
+    if let Some(why) = why {
+        painter.galley(egui::pos2(rect.left() + 10.0, y + 9.0), why, p.weak);
     }
     if chosen {
         ui.painter().rect_stroke(rect, 5.0, Stroke::new(1.0, p.accent.gamma_multiply(0.5)), egui::StrokeKind::Inside);
