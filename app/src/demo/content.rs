@@ -10,6 +10,7 @@ use snaptree_core::host_file::{Access, OsHost};
 use snaptree_core::snapshot::ImageId;
 
 const PAGE: usize = 4096;
+const ZEROES: [u8; PAGE] = [0; PAGE];
 
 /// SHA-256 over every page of a disk that isn't zero, each with its place; and how many bytes that are.
 pub fn of_disk(folder: &Path, leaf: &Path) -> Result<(String, u64)> {
@@ -26,7 +27,7 @@ pub fn of_disk(folder: &Path, leaf: &Path) -> Result<(String, u64)> {
             let buffer = &mut buffer[..length as usize];
             chain.read_at(buffer, offset)?;
             for (index, page) in buffer.chunks(PAGE).enumerate() {
-                if page.iter().any(|byte| *byte != 0) {
+                if page != &ZEROES[..page.len()] {
                     hash.update((offset + (index * PAGE) as u64).to_le_bytes());
                     hash.update(page);
                     bytes += page.len() as u64;
