@@ -7,7 +7,7 @@ use crate::action::{Action, Verb, key_text};
 use crate::model::Model;
 use crate::theme;
 use crate::view::View;
-use crate::widgets::{explain, put};
+use crate::widgets::{explain, menu_button, put};
 
 /// Shows it.
 pub fn show(ui: &mut Ui, model: &Model, view: &View, actions: &mut Vec<Action>) {
@@ -32,7 +32,7 @@ pub fn show(ui: &mut Ui, model: &Model, view: &View, actions: &mut Vec<Action>) 
                     } else {
                         verb.entry().label.into()
                     };
-                    if ui.add(Button::new(label).shortcut_text(key).frame_when_inactive(false)).clicked() {
+                    if ui.add(menu_button(label, key)).clicked() {
                         actions.push(Action::Verb(verb));
                     }
                 }

@@ -163,6 +163,13 @@ pub fn explain(response: Response, verb: Verb, enabled: &Result<(), String>) -> 
     }
 }
 
+/// A line of a menu, with its key where it has one.
+pub fn menu_button<'a>(label: impl Into<egui::WidgetText>, key: String) -> Button<'a> {
+    let button = Button::new(label.into()).frame_when_inactive(false);
+    // An empty key would be a part of its name.
+    if key.is_empty() { button } else { button.shortcut_text(key) }
+}
+
 /// The verbs of a place as a menu; answers what was chosen.
 pub fn verb_menu(ui: &mut Ui, place: Place, model: &Model, view: &View) -> Option<Action> {
     ui.set_min_width(230.0);
@@ -171,7 +178,7 @@ pub fn verb_menu(ui: &mut Ui, place: Place, model: &Model, view: &View) -> Optio
     for entry in shown {
         let enabled = entry.verb.enabled(model, view);
         let label = entry.verb.label(model, view);
-        let button = Button::new(label).shortcut_text(key_text(ui.ctx(), entry)).frame_when_inactive(false);
+        let button = menu_button(label, key_text(ui.ctx(), entry));
         let response = explain(ui.add_enabled(enabled.is_ok(), button), entry.verb, &enabled);
         if response.clicked() {
             chosen = Some(Action::Verb(entry.verb));
