@@ -6,6 +6,7 @@ use crate::model::Node;
 use egui::{Key, KeyboardShortcut, Modifiers};
 use snaptree_core::engine::{Command, JobAction, JobKind, JobState, Power};
 use snaptree_core::snapshot::{Machine, MachineId, SnapshotId, rules};
+use snaptree_core::units::ByteCount;
 use uuid::Uuid;
 
 use crate::dialogs::Dialog;
@@ -114,6 +115,7 @@ verbs! {
     Note: "Note…", "Write a note on the selected snapshot", None, [Row];
     Protect: "Protect from deletion", "Refuse to delete the selected snapshot, or allow it again", None, [Row];
     Undo: "Undo", "Take back the last deletion or apply of this machine", ctrl(Key::Z), [Row, Machine];
+    Resize: "Resize a disk…", "Make a disk of this machine larger; snapshots keep the size that they had", None, [Machine];
     EmptyTrash: "Empty the trash…", "Remove what went to this machine's trash, and give its space back now", None, [Machine];
     Verify: "Verify", "Read every byte of this machine's disks back and compare it", None, [Machine];
     Adopt: "Adopt…", "Bring this machine into the library, so that it can be changed", None, [Toolbar, Machine];
@@ -272,6 +274,11 @@ impl Verb {
             Self::Merge => said(rules::merge(m, &context, None)),
             Self::Rename => said(rules::rename(m, &context, chosen()?, None)),
             Self::Note | Self::Protect => said(rules::edit(m, &context, chosen()?)),
+            Self::Resize => match m.configuration.disks.first() {
+                // Any size that is larger would do.
+                Some(disk) => said(rules::resize(m, &context, &disk.id, ByteCount(disk.size.0 + (1 << 20)))),
+                None => no("It has no disk."),
+            },
             Self::EmptyTrash => said(rules::empty_trash(m, &context)),
             Self::Remove => said(rules::remove(m, &context, false)),
             Self::Undo => match last_undoable(m) {
@@ -279,6 +286,7 @@ impl Verb {
                 None => no("There is nothing to undo."),
             },
             Self::Adopt | Self::CloseFolder if !context.read_only => no("This machine is in the library already."),
+            Self::Start | Self::Verify | Self::BadUpdate if rules::run(m).is_err() => said(rules::run(m)),
             Self::Start | Self::Verify if held_up => no("A job is under way on this machine. Wait for it, or cancel it."),
             Self::Start => match machine.state.power {
                 Power::Off | Power::Saved | Power::Failed(_) => Ok(()),

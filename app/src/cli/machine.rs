@@ -1,4 +1,4 @@
-//! `machine`: create, list, show, start, stop, remove, import.
+//! `machine`: create, list, show, start, stop, resize, remove, import.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use snaptree_core::units::ByteCount;
 
 use super::client::Client;
 use super::output::{Align, Output, table};
-use super::{Common, Done, Failure, json, parse, plan};
+use super::{Common, Done, Failure, json, names, parse, plan};
 use crate::text::{bytes, count, merge, power};
 
 #[derive(Debug, Subcommand)]
@@ -52,6 +52,16 @@ pub enum Verb {
     Stop {
         /// The machine's name or identifier.
         name: String,
+    },
+    /// Makes a disk of a machine that is off larger; snapshots keep the size that they had.
+    Resize {
+        /// The machine's name or identifier.
+        name: String,
+        /// The disk, such as disk0.
+        disk: String,
+        /// Its new size, such as 40G.
+        #[arg(value_parser = parse::size)]
+        size: ByteCount,
     },
     /// Forgets a machine; its files stay unless --delete-files is given.
     Remove {
@@ -101,6 +111,11 @@ pub fn run(verb: Verb, common: &Common, output: &Output) -> Done {
         }
         Verb::Start { name } => Command::Start(client.machine(&name)?.machine.id),
         Verb::Stop { name } => Command::Stop(client.machine(&name)?.machine.id),
+        Verb::Resize { name, disk, size } => {
+            let state = client.machine(&name)?;
+            let disk = names::disk(&state.machine, &disk)?;
+            Command::Resize { machine: state.machine.id, disk, size }
+        }
         Verb::Remove { name, delete_files } => {
             let state = if client.is_what_if() { client.counted(&name)? } else { client.machine(&name)? };
             Command::Remove { machine: state.machine.id, delete_files }

@@ -2,12 +2,11 @@
 
 use clap::{Args, Subcommand};
 use snaptree_core::engine::Command;
-use snaptree_core::snapshot::DiskId;
 use snaptree_core::units::ByteRate;
 
 use super::client::Client;
 use super::output::Output;
-use super::{Common, Done, Failure, parse, plan};
+use super::{Common, Done, names, parse, plan};
 
 /// Carries out the merges that are due. Ctrl+C ends it; what was moved stays moved.
 #[derive(Debug, Args)]
@@ -37,12 +36,7 @@ pub enum TrashVerb {
 pub fn run(verb: &Merge, common: &Common, output: &Output) -> Done {
     let mut client = Client::open(common)?;
     let state = client.counted(&verb.name)?;
-    let disk = verb.disk.clone().map(DiskId);
-    if let Some(disk) = &disk
-        && !state.machine.configuration.disks.iter().any(|known| known.id == *disk)
-    {
-        return Err(Failure::usage(format!("{} has no disk {disk}", state.machine.name)));
-    }
+    let disk = verb.disk.as_ref().map(|name| names::disk(&state.machine, name)).transpose()?;
     let answer = client.call(Command::Merge { machine: state.machine.id, disk, limit: verb.limit })?;
     plan::answer(output, Some(&state.machine), &answer)
 }

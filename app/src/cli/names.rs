@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use snaptree_core::engine::MachineState;
-use snaptree_core::snapshot::{Machine, Snapshot, SnapshotId};
+use snaptree_core::snapshot::{DiskId, Machine, Snapshot, SnapshotId};
 
 use super::Failure;
 
@@ -27,6 +27,12 @@ pub fn machine<'a>(
             n => format!("there is no machine {name} among the {n} of this library"),
         })
     })
+}
+
+/// The disk with this name.
+pub fn disk(machine: &Machine, name: &str) -> Result<DiskId, Failure> {
+    let known = machine.configuration.disks.iter().map(|config| &config.id).find(|id| id.0 == name);
+    known.cloned().ok_or_else(|| Failure::usage(format!("{} has no disk {name}", machine.name)))
 }
 
 /// The snapshot with this label, or with an identifier that begins so.

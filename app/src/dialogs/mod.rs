@@ -7,6 +7,7 @@ mod delete;
 mod edit;
 mod import;
 mod merge;
+mod resize;
 mod take;
 
 pub use apply::Apply;
@@ -15,6 +16,7 @@ pub use delete::Delete;
 pub use edit::{Note, Rename};
 pub use import::Import;
 pub use merge::{Merge, Plain, Remove};
+pub use resize::Resize;
 pub use take::Take;
 
 use egui::{Context, Id, Key, Modal, Modifiers, RichText, Ui};
@@ -47,6 +49,7 @@ pub enum Dialog {
     Rename(Rename),
     Note(Note),
     Remove(Remove),
+    Resize(Resize),
     EmptyTrash(Plain),
     /// The path as it is typed.
     OpenFolder(String),
@@ -62,7 +65,7 @@ impl Dialog {
             Self::Merge(d) => Some(d.command()),
             Self::EmptyTrash(d) => Some(Command::EmptyTrash { machine: d.machine, all: true }),
             Self::Remove(d) => Some(d.command()),
-            Self::Create(_) | Self::Import(_) | Self::Rename(_) | Self::Note(_) | Self::OpenFolder(_) => {
+            Self::Create(_) | Self::Import(_) | Self::Rename(_) | Self::Note(_) | Self::Resize(_) | Self::OpenFolder(_) => {
                 let _ = model;
                 None
             }
@@ -104,6 +107,7 @@ impl Dialog {
             Self::Import(d) => d.title(),
             Self::Rename(_) => "Rename a snapshot".into(),
             Self::Note(_) => "Note".into(),
+            Self::Resize(d) => format!("Resize a disk of {}", machine(d.machine)),
             Self::Remove(d) => format!("Remove {}", machine(d.machine)),
             Self::EmptyTrash(d) => format!("Empty the trash of {}", machine(d.machine)),
             Self::OpenFolder(_) => "Open a folder".into(),
@@ -121,6 +125,7 @@ impl Dialog {
             Self::Import(d) => d.show(ui, model, foot),
             Self::Rename(d) => d.show(ui, model, foot),
             Self::Note(d) => d.show(ui, foot),
+            Self::Resize(d) => d.show(ui, model, foot),
             Self::Remove(d) => d.show(ui, model, foot),
             Self::EmptyTrash(d) => d.show_trash(ui, model, foot),
             Self::OpenFolder(path) => import::open_folder(ui, path, foot),

@@ -138,6 +138,7 @@ impl Engine {
             Command::Undelete { snapshot, .. } => rules::undelete(machine, &context, *snapshot),
             Command::Rename { snapshot, label, .. } => rules::rename(machine, &context, *snapshot, Some(label)),
             Command::SetNote { snapshot, .. } | Command::Protect { snapshot, .. } => rules::edit(machine, &context, *snapshot),
+            Command::Resize { disk, size, .. } => rules::resize(machine, &context, disk, *size),
             Command::Merge { disk, .. } => rules::merge(machine, &context, disk.as_ref()),
             Command::EmptyTrash { .. } => rules::empty_trash(machine, &context),
             Command::Remove { delete_files, .. } => rules::remove(machine, &context, *delete_files),
@@ -145,6 +146,9 @@ impl Engine {
                 return Err(Refusal::rule("this folder is only looked at; adopt it to change anything"));
             }
             _ if context.job_under_way => return Err(Refusal::rule("the machine is busy; wait for its job, or cancel it")),
+            Command::Start(_) | Command::RunWorkload { .. } | Command::Verify { .. } if rules::run(machine).is_err() => {
+                rules::run(machine)
+            }
             Command::Start(_) if running => return Err(Refusal::rule("the machine runs already")),
             Command::RunWorkload { .. } if running => return Err(Refusal::rule("the machine runs already; stop it first")),
             Command::Stop(_) | Command::Pause(_) | Command::Resume(_) | Command::BadUpdate(_) if !running => {

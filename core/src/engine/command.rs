@@ -179,6 +179,15 @@ pub enum Command {
         /// Whether.
         protected: bool,
     },
+    /// Make one of Now's disks larger.
+    Resize {
+        /// Of which machine.
+        machine: MachineId,
+        /// Which.
+        disk: DiskId,
+        /// Its new size.
+        size: ByteCount,
+    },
     /// Carry out the merges that are due.
     Merge {
         /// Of which machine.
@@ -241,6 +250,7 @@ impl Command {
             | Self::Rename { machine, .. }
             | Self::SetNote { machine, .. }
             | Self::Protect { machine, .. }
+            | Self::Resize { machine, .. }
             | Self::Merge { machine, .. }
             | Self::EmptyTrash { machine, .. }
             | Self::Job { machine, .. }

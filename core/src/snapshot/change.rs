@@ -24,6 +24,16 @@ pub struct FileMove {
     pub to: PathBuf,
 }
 
+/// An image that gets a larger disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Growth {
+    /// Which.
+    pub image: ImageId,
+    /// The disk's new size.
+    pub size: ByteCount,
+}
+
 /// The next manifest, and what must follow for it to be true.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Change {
@@ -35,11 +45,13 @@ pub struct Change {
     pub removes: Vec<PathBuf>,
     /// Images that came back from the trash: their locators are checked against their parents' places.
     pub restored: Vec<ImageId>,
+    /// Images that grow once it is published.
+    pub grown: Vec<Growth>,
 }
 
 impl Change {
     pub(super) fn of(machine: Machine) -> Self {
-        Self { machine, moves: Vec::new(), removes: Vec::new(), restored: Vec::new() }
+        Self { machine, moves: Vec::new(), removes: Vec::new(), restored: Vec::new(), grown: Vec::new() }
     }
 }
 
@@ -226,6 +238,15 @@ pub fn edit(machine: &Machine, snapshot: SnapshotId, change: impl FnOnce(&mut Sn
         change(node);
     }
     Change::of(next)
+}
+
+/// Makes one of Now's disks larger. Snapshots keep the size that they had.
+pub fn resize(machine: &Machine, disk: &DiskId, size: ByteCount) -> Change {
+    let mut change = Change::of(machine.clone());
+    let disks = &mut change.machine.configuration.disks;
+    disks.iter_mut().filter(|config| config.id == *disk).for_each(|config| config.size = size);
+    change.grown.extend(machine.now.images.get(disk).map(|image| Growth { image: *image, size }));
+    change
 }
 
 /// Removes files from the trash, and forgets what could only be undone with them.

@@ -17,6 +17,8 @@ use crate::units::ByteCount;
 pub enum MachineKind {
     /// The built-in machine.
     Workload,
+    /// Nothing here: the disks of a machine that others run.
+    Disks,
 }
 
 /// How the built-in machine behaves.

@@ -25,8 +25,8 @@ mod tests;
 use forest::Forest;
 
 pub use change::{
-    Change, FileMove, Leaves, Stamp, Taken, TrashSelection, apply, begin_merge, clear_memory, delete, doomed_by_merge, edit,
-    empty_trash, finish_merge, keep_on_new_leaves, save_memory, take, undelete, undo_apply,
+    Change, FileMove, Growth, Leaves, Stamp, Taken, TrashSelection, apply, begin_merge, clear_memory, delete, doomed_by_merge,
+    edit, empty_trash, finish_merge, keep_on_new_leaves, resize, save_memory, take, undelete, undo_apply,
 };
 pub use ids::{DiskId, ImageId, MachineId, SnapshotId};
 pub use machine::{

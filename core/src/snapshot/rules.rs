@@ -4,7 +4,9 @@
 use serde::{Deserialize, Serialize};
 
 use super::validate::label_problem;
-use super::{DiskId, Machine, NodeRef, Snapshot, SnapshotId, Tree, change, trash};
+use crate::units::ByteCount;
+
+use super::{DiskId, Machine, MachineKind, NodeRef, Snapshot, SnapshotId, Tree, change, trash};
 
 /// Whether the machine runs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -146,6 +148,43 @@ pub fn edit(machine: &Machine, context: &Context, snapshot: SnapshotId) -> Verdi
     changeable(context)?;
     node(machine, snapshot)?;
     Ok(())
+}
+
+/// May a disk of Now become larger?
+pub fn resize(machine: &Machine, context: &Context, disk: &DiskId, size: ByteCount) -> Verdict {
+    const SECTOR: u64 = 4096;
+    const MOST: ByteCount = ByteCount(64 << 40);
+    changeable(context)?;
+    let Some(config) = machine.configuration.disks.iter().find(|config| config.id == *disk) else {
+        return no(format!("There is no disk {disk}."), "Choose one that the machine has.");
+    };
+    if context.power == PowerState::Running {
+        return no("The machine is running.", "Stop it: what runs it sees the new size when it starts.");
+    }
+    if machine.now.memory.is_some() {
+        return no(
+            "The machine's memory is saved, and knows the old size.",
+            "Start it and stop it, or apply a snapshot without memory.",
+        );
+    }
+    if size <= config.size {
+        return no(format!("The disk has {} already.", config.size), "Disks only become larger here.");
+    }
+    if size > MOST || !size.0.is_multiple_of(SECTOR) {
+        return no(format!("A disk of {} bytes can't be.", size.0), "Sizes are multiples of 4 KiB, at most 64 TiB.");
+    }
+    Ok(())
+}
+
+/// May it be started, run for a while, or verified?
+pub fn run(machine: &Machine) -> Verdict {
+    match machine.kind {
+        MachineKind::Workload => Ok(()),
+        MachineKind::Disks => no(
+            "This machine is known by its disks only: nothing here runs it, or knows what they should hold.",
+            "Run it where it belongs; snapshots of its disks are taken, applied, deleted and merged here.",
+        ),
+    }
 }
 
 /// May the merges that are due (of one disk, or of all) be carried out?

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::snapshot::{DiskId, FileMove, ImageId, ImageRecord, Machine, MachineId, SnapshotId, SwitchRecord, path_problem};
+use crate::snapshot::{
+    DiskId, FileMove, Growth, ImageId, ImageRecord, Machine, MachineId, SnapshotId, SwitchRecord, path_problem,
+};
 
 /// All of `journal.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -62,6 +64,9 @@ pub struct ChangeRecord {
     pub removes: Vec<PathBuf>,
     /// Images whose locators are then checked against their parents' places.
     pub restored: Vec<ImageId>,
+    /// Images that then grow.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub grown: Vec<Growth>,
 }
 
 /// A new leaf.

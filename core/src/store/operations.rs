@@ -71,6 +71,17 @@ impl MachineStore {
         Ok(back)
     }
 
+    /// Makes one of Now's disks larger; what is new reads as zeros. The machine is off.
+    pub fn resize(&mut self, disk: &DiskId, size: ByteCount) -> Result<()> {
+        self.ready(rules::resize(&self.machine, &Context::default(), disk, size))?;
+        self.check_space(leaf_space(1))?;
+        // An image that can't be opened isn't found out only when the manifest says that it has grown.
+        if let Some(image) = self.machine.now.images.get(disk) {
+            drop(open_image(self, *image, Access::Write)?);
+        }
+        self.commit("resize", snapshot::resize(&self.machine, disk, size), Vec::new())
+    }
+
     /// Gives a snapshot another label.
     pub fn rename(&mut self, snapshot: SnapshotId, label: &str) -> Result<()> {
         self.ready(rules::rename(&self.machine, &Context::default(), snapshot, Some(label)))?;
@@ -164,12 +175,12 @@ impl MachineStore {
         created: Vec<PathBuf>,
         create: impl FnOnce(&Self) -> Result<()>,
     ) -> Result<()> {
-        let Change { machine, moves, removes, restored } = change;
-        if created.is_empty() && moves.is_empty() && removes.is_empty() && restored.is_empty() {
+        let Change { machine, moves, removes, restored, grown } = change;
+        if created.is_empty() && moves.is_empty() && removes.is_empty() && restored.is_empty() && grown.is_empty() {
             return self.publish(machine);
         }
         let generation = self.machine.generation;
-        let record = ChangeRecord { generation, operation: operation.into(), created, moves, removes, restored };
+        let record = ChangeRecord { generation, operation: operation.into(), created, moves, removes, restored, grown };
         self.begin_journal(Journal::Change(record.clone()))?;
         let published = create(self).and_then(|()| self.publish(machine));
         if self.machine.generation == generation {

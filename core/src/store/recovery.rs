@@ -7,7 +7,7 @@ use super::machine_store::{SNAPSHOTS, TRASH};
 use super::{ChangeRecord, Journal, MachineStore, Result, StoreError, TakeRecord};
 use crate::disk::{self, Image, ParentTarget};
 use crate::host_file::Access;
-use crate::snapshot::{FileMove, ImageId, keep_on_new_leaves};
+use crate::snapshot::{FileMove, Growth, ImageId, keep_on_new_leaves};
 
 /// Completes or undoes what the journal says, and clears it; says what was done.
 pub(super) fn recover(store: &mut MachineStore) -> Result<Vec<String>> {
@@ -152,7 +152,18 @@ pub(super) fn complete(store: &MachineStore, record: &ChangeRecord) -> Result<()
     for image in &record.restored {
         relink(store, *image)?;
     }
+    for growth in &record.grown {
+        grow(store, *growth)?;
+    }
     remove_empty_folders(store, record)
+}
+
+fn grow(store: &MachineStore, Growth { image, size }: Growth) -> Result<()> {
+    let image = open_image(store, image, Access::Write)?;
+    if image.info().virtual_size < size {
+        image.grow(size)?;
+    }
+    Ok(image.freeze()?)
 }
 
 /// Folders of memory and pictures that have become empty go.

@@ -130,6 +130,7 @@ impl MemorySave for Capture {
 pub fn start(kind: MachineKind, setup: Setup) -> Result<Arc<dyn Guest>> {
     match kind {
         MachineKind::Workload => Ok(Arc::new(workload::Running::start(setup)?)),
+        MachineKind::Disks => Err(VmError::Refused("it has disks only; nothing here runs it".into())),
     }
 }
 

@@ -170,3 +170,73 @@ fn requests_that_cannot_be_are_refused_by_rule() {
     bench.engine.submit(bench.me, old);
     assert!(bench.wait(id).is_err(), "the tree was another one when it was looked at");
 }
+
+#[test]
+fn a_disk_grows_above_its_snapshots() {
+    let mut bench = Bench::new();
+    let machine = bench.create("m", ByteCount::mib(16), &DISKS, quick());
+    let disk = bench.state(machine).machine.configuration.disks[0].id.clone();
+    let resize = |mib| Command::Resize { machine, disk: disk.clone(), size: ByteCount::mib(mib) };
+    bench.work(machine, 300);
+    let small = bench.take(machine, "small", false);
+    bench.work(machine, 300);
+    let (was_small, was_now) = (bench.content(machine, Some(small)), bench.content(machine, None));
+    bench.done(resize(70));
+    let now = bench.content(machine, None);
+    assert_eq!(now[&disk].len(), 70 << 20);
+    assert_eq!(now[&disk][..24 << 20], was_now[&disk][..], "what was there stays");
+    assert!(now[&disk][24 << 20..].iter().all(|byte| *byte == 0), "what is new is zero");
+    for size in [70, 24, 0] {
+        assert_eq!(bench.ask(resize(size)).expect_err("it isn't larger").kind, RefusalKind::Rule);
+    }
+    bench.work(machine, 600);
+    let large = bench.take(machine, "large", false);
+    let was_large = bench.content(machine, Some(large));
+    bench.work(machine, 200);
+    bench.done(Command::Apply { machine, snapshot: small, safety: None });
+    assert_eq!(bench.content(machine, None), was_small);
+    bench.done(Command::UndoApply(machine));
+    // Merged into what was smaller, all of it shows.
+    bench.done(Command::Delete { machine, snapshots: vec![small], subtree: false, free_now: true });
+    bench.done(Command::Merge { machine, disk: None, limit: None });
+    assert_eq!(bench.content(machine, Some(large)), was_large);
+    bench.verify(machine, Some(large));
+    bench.verify(machine, None);
+    let mut bench = bench.reopen();
+    bench.pass(std::time::Duration::from_millis(20));
+    assert_eq!(bench.content(machine, Some(large)), was_large);
+    bench.done(Command::Start(machine));
+    assert_eq!(bench.ask(resize(80)).expect_err("it runs").kind, RefusalKind::Rule);
+    bench.done(Command::Stop(machine));
+}
+
+#[test]
+fn nothing_runs_the_disks_of_others() {
+    let mut bench = Bench::new();
+    let folder = bench.folder.path().join("others");
+    std::fs::create_dir(&folder).expect("a folder");
+    let host = crate::host_file::OsHost::shared();
+    let options = crate::disk::CreateOptions::dynamic(ByteCount::mib(8));
+    let path = folder.join("theirs.vhdx");
+    let image = crate::disk::create(&host, &path, crate::disk::ImageFormat::Vhdx, &options).expect("an image");
+    image.write_at(&[7; 4096], 1 << 20).expect("written");
+    image.freeze().expect("complete");
+    drop(image);
+    let import = Command::Import { path, name: "theirs".into(), mode: crate::engine::ImportMode::Copy };
+    bench.done(import);
+    bench.pass(std::time::Duration::from_millis(20));
+    bench.hear();
+    let machine = *bench.states.keys().next().expect("it is there");
+    let was = bench.content(machine, None);
+    for command in [
+        Command::Start(machine),
+        Command::RunWorkload { machine, milliseconds: 10, seed: None },
+        Command::Verify { machine, at: None },
+    ] {
+        let refused = bench.ask(command).expect_err("nothing here runs it");
+        assert!(refused.kind == RefusalKind::Rule && refused.reason.contains("disks only"), "{refused}");
+    }
+    let taken = bench.take(machine, "kept", false);
+    bench.done(Command::Apply { machine, snapshot: taken, safety: None });
+    assert_eq!(bench.content(machine, None), was);
+}
