@@ -65,6 +65,9 @@ impl Parameters {
 const KNOWN: [Uuid; 6] =
     [FILE_PARAMETERS, VIRTUAL_DISK_SIZE, VIRTUAL_DISK_ID, LOGICAL_SECTOR_SIZE, PHYSICAL_SECTOR_SIZE, PARENT_LOCATOR];
 
+/// More than any program puts beside what the disk needs, all items together.
+const UNKNOWN_BYTES_MAX: u64 = 16 << 20;
+
 /// The table of items.
 #[derive(Debug, Clone)]
 pub struct MetadataTable {
@@ -147,6 +150,11 @@ impl MetadataTable {
     /// Items that this program doesn't know and that aren't required.
     pub fn unknown(&self, raw: &RawFile, pages: &mut Pages) -> Result<Vec<MetadataItem>> {
         let unknown = self.entries.iter().filter(|e| e.flags.get() & 1 == 1 || !KNOWN.contains(&e.item_id.into()));
+        let bytes: u64 = unknown.clone().map(|entry| u64::from(entry.length.get())).sum();
+        if bytes > UNKNOWN_BYTES_MAX {
+            let text = format!("its unknown metadata items have {bytes} bytes, at most {UNKNOWN_BYTES_MAX} are kept");
+            return Err(DiskError::at(raw.path(), self.region.offset, DiskErrorKind::Unsupported(text)));
+        }
         unknown
             .map(|entry| {
                 let content = self.content(raw, pages, entry)?;

@@ -55,8 +55,13 @@ impl ParentLocator {
             String::from_utf16(&units).map_err(|_| "has a key or value that isn't UTF-16".to_owned())
         };
         let mut pairs: Vec<(String, String)> = Vec::with_capacity(count);
+        let mut taken = 0;
         for entry in rest.chunks_exact(size_of::<LocatorEntry>()).take(count) {
             let entry = LocatorEntry::read_from_bytes(entry).map_err(|_| "is too short".to_owned())?;
+            taken += usize::from(entry.key_length.get()) + usize::from(entry.value_length.get());
+            if taken > bytes.len() {
+                return Err("has keys and values that share their bytes".into());
+            }
             let key = text(entry.key_offset.get(), entry.key_length.get())?;
             let value = text(entry.value_offset.get(), entry.value_length.get())?;
             if pairs.iter().any(|(other, _)| *other == key) {

@@ -94,7 +94,9 @@ impl Regions {
                     return Err(DiskError::at(raw.path(), table, DiskErrorKind::Unsupported(text)));
                 }
             };
-            *known = Some(region);
+            if known.replace(region).is_some() {
+                return invalid("Region Table", format!("has region {id} twice"));
+            }
         }
         match (bat, metadata) {
             (Some(bat), Some(metadata)) => Ok(Self { bat, metadata, entries }),

@@ -3,6 +3,7 @@
 mod crash;
 mod hostile;
 mod layout;
+mod made_up;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

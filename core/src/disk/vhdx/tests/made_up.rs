@@ -1,0 +1,242 @@
+//! Files that somebody made up: each field with a value that can't be, and structures that would cost without bound. Every
+//! one ends in an error that names file, place and field, and changes nothing.
+
+use std::path::Path;
+
+use super::super::format::{MIB, PAGE_SIZE, checksum};
+use super::super::parent_locator::ParentLocator;
+use super::{Maker, options};
+use crate::disk::{self, DiskErrorKind, Image, ImageFormat, Result};
+use crate::host_file::Access;
+use crate::testing::{ImageMaker, MemHost};
+
+const PATH: &str = "/image.vhdx";
+/// Where [`made`] has what.
+const LOG: u64 = MIB;
+const METADATA: u64 = 5 * MIB;
+const BAT: u64 = 6 * MIB;
+const DATA: u64 = 7 * MIB;
+/// Entries of the metadata table, as they are written.
+const FILE_PARAMETERS: u64 = 0;
+const VIRTUAL_SIZE: u64 = 1;
+const LOGICAL_SECTOR: u64 = 2;
+const LOCATOR: u64 = 5;
+
+/// A differencing image with a full, a partial and a zero block, closed.
+fn made() -> MemHost {
+    let host = MemHost::new();
+    let (maker, options) = (Maker(host.shared()), options(1, 512, 5 << 20));
+    let base = maker.base("base", &options);
+    let image = maker.child("image", &*base, options.block_size.unwrap());
+    image.write_at(&vec![1; 1 << 20], 0).unwrap();
+    image.write_at(&[2; 4096], (1 << 20) + 512).unwrap();
+    image.write_zeroes(2 << 20, 1 << 20).unwrap();
+    image.freeze().unwrap();
+    drop((image, base));
+    host.crash(crate::testing::CrashMode::Kill, 0)
+}
+
+fn get(host: &MemHost, offset: u64, length: usize) -> Vec<u8> {
+    let mut bytes = vec![0; length];
+    host.shared().open(Path::new(PATH), Access::Look).unwrap().read_exact_at(&mut bytes, offset).unwrap();
+    bytes
+}
+
+fn put(host: &MemHost, offset: u64, bytes: &[u8]) {
+    let file = host.shared().open(Path::new(PATH), Access::Write).unwrap();
+    file.write_all_at(bytes, offset).unwrap();
+}
+
+fn open(host: &MemHost, access: Access) -> Result<std::sync::Arc<dyn Image>> {
+    disk::open(&host.shared(), Path::new(PATH), ImageFormat::Vhdx, access)
+}
+
+/// Bytes of both region tables, from an offset in them; checksums made right.
+fn put_regions(host: &MemHost, offset: u64, bytes: &[u8]) {
+    for table in [192 << 10, 256 << 10] {
+        put(host, table + offset, bytes);
+        let crc = checksum([&get(host, table, 64 << 10), &[]]);
+        put(host, table + 4, &crc.to_le_bytes());
+    }
+}
+
+/// The same for both headers.
+fn put_headers(host: &MemHost, offset: u64, bytes: &[u8]) {
+    for at in [64 << 10, 128 << 10] {
+        put(host, at + offset, bytes);
+        let crc = checksum([&get(host, at, PAGE_SIZE), &[]]);
+        put(host, at + 4, &crc.to_le_bytes());
+    }
+}
+
+/// Where an item's table entry stands, and its content.
+fn item(host: &MemHost, index: u64) -> (u64, u64) {
+    let entry = METADATA + 32 + index * 32;
+    let offset = u32::from_le_bytes(get(host, entry + 16, 4).try_into().unwrap());
+    (entry, METADATA + u64::from(offset))
+}
+
+/// Opening is refused with all of these words, for a look and for a change, and nothing is changed by it.
+fn refused(host: &MemHost, words: &[&str]) {
+    let steps = host.steps();
+    for access in [Access::Look, Access::Read, Access::Write] {
+        let error = open(host, access).unwrap_err();
+        let text = error.to_string();
+        assert!(text.starts_with(PATH) && error.offset.is_some() && text.contains("at byte"), "{text}");
+        assert!(words.iter().all(|word| text.contains(word)), "{words:?}: {text}");
+    }
+    assert_eq!(host.steps(), steps, "{words:?}: something was changed");
+}
+
+#[test]
+fn items_that_cannot_be_are_named() {
+    let values: &[(u64, u64, &[u8], &str)] = &[
+        (FILE_PARAMETERS, 0, &[0; 4], "BlockSize is 0"),
+        (FILE_PARAMETERS, 0, &(3_u32 << 20).to_le_bytes(), "BlockSize"),
+        (FILE_PARAMETERS, 0, &(512_u32 << 20).to_le_bytes(), "BlockSize"),
+        (FILE_PARAMETERS, 0, &u32::MAX.to_le_bytes(), "BlockSize"),
+        (LOGICAL_SECTOR, 0, &[0; 4], "Logical Sector Size is 0"),
+        (LOGICAL_SECTOR, 0, &1000_u32.to_le_bytes(), "Logical Sector Size is 1000"),
+        (LOGICAL_SECTOR + 1, 0, &[0; 4], "Physical Sector Size is 0"),
+        (VIRTUAL_SIZE, 0, &[0; 8], "Virtual Disk Size is 0"),
+        (VIRTUAL_SIZE, 0, &513_u64.to_le_bytes(), "Virtual Disk Size is 513"),
+        (VIRTUAL_SIZE, 0, &((64_u64 << 40) + 512).to_le_bytes(), "Virtual Disk Size"),
+        (VIRTUAL_SIZE, 0, &u64::MAX.to_le_bytes(), "Virtual Disk Size"),
+        (VIRTUAL_SIZE, 0, &(64_u64 << 40).to_le_bytes(), "Length of the BAT region"),
+        (LOCATOR, 0, &[7; 16], "unknown type"),
+        (LOCATOR, 18, &u16::MAX.to_le_bytes(), "KeyValueCount 65535"),
+        (LOCATOR, 18, &[0; 2], "parent_linkage"),
+        (LOCATOR, 20, &u32::MAX.to_le_bytes(), "outside the item"),
+        (LOCATOR, 28, &[3, 0], "outside the item"),
+    ];
+    for (index, offset, bytes, words) in values {
+        let host = made();
+        let (_, content) = item(&host, *index);
+        put(&host, content + offset, bytes);
+        refused(&host, &[words]);
+    }
+}
+
+#[test]
+fn tables_of_metadata_that_cannot_be_are_named() {
+    let entry = |index: u64, offset: u64| METADATA + 32 + index * 32 + offset;
+    let first = get(&made(), entry(0, 0), 16);
+    let values: &[(u64, &[u8], &[&str])] = &[
+        (METADATA, b"metadat?", &["Signature"]),
+        (METADATA + 10, &u16::MAX.to_le_bytes(), &["EntryCount", "65535"]),
+        (METADATA + 10, &[0; 2], &["File Parameters is missing"]),
+        (entry(1, 16), &u32::MAX.to_le_bytes(), &["Offset", "outside the region"]),
+        (entry(1, 16), &[0; 4], &["Offset"]),
+        (entry(1, 20), &u32::MAX.to_le_bytes(), &["Offset", "outside the region"]),
+        (entry(1, 20), &[7, 0, 0, 0], &["Virtual Disk Size has 7 bytes"]),
+        (entry(1, 0), &first, &["ItemId", "twice"]),
+        (entry(1, 0), &[9; 16], &["required metadata item"]),
+    ];
+    for (place, bytes, words) in values {
+        let host = made();
+        put(&host, *place, bytes);
+        refused(&host, words);
+    }
+    let host = made();
+    put(&host, entry(1, 16), &get(&host, entry(0, 16), 4));
+    refused(&host, &["inside another item"]);
+    // Parent, but no way to it.
+    put(&host, entry(1, 16), &get(&made(), entry(1, 16), 4));
+    put(&host, METADATA + 10, &[5, 0]);
+    refused(&host, &["Parent Locator is missing"]);
+}
+
+#[test]
+fn regions_and_headers_that_cannot_be_are_named() {
+    let regions: &[(u64, &[u8], &[&str])] = &[
+        (16 + 16, &0_u64.to_le_bytes(), &["FileOffset"]),
+        (16 + 16, &(BAT + 4096).to_le_bytes(), &["FileOffset", "multiple of 1 MiB"]),
+        (16 + 16, &(1_u64 << 62).to_le_bytes(), &["FileOffset", "after the file"]),
+        (16 + 16, &(u64::MAX - MIB + 1).to_le_bytes(), &["FileOffset", "after the file"]),
+        (16 + 16, &LOG.to_le_bytes(), &["FileOffset", "overlaps"]),
+        (16 + 16, &METADATA.to_le_bytes(), &["FileOffset", "overlaps"]),
+        (16 + 24, &[0; 4], &["Length"]),
+        (16 + 24, &0xfff0_0000_u32.to_le_bytes(), &["FileOffset", "after the file"]),
+        (8, &5000_u32.to_le_bytes(), &["Region Table", "damaged"]),
+        (8, &[0; 4], &["no BAT region"]),
+        (8, &[1, 0, 0, 0], &["no metadata region"]),
+        (16, &[5; 16], &["required region"]),
+    ];
+    for (offset, bytes, words) in regions {
+        let host = made();
+        put_regions(&host, *offset, bytes);
+        refused(&host, words);
+    }
+    // A third entry: the BAT once more, elsewhere.
+    let host = made();
+    let mut again = get(&host, (192 << 10) + 16, 32);
+    again[16..24].copy_from_slice(&DATA.to_le_bytes());
+    put_regions(&host, 16 + 64, &again);
+    put_regions(&host, 8, &[3, 0, 0, 0]);
+    refused(&host, &["Region Table", "twice"]);
+
+    let headers: &[(u64, &[u8], &[&str])] = &[
+        (66, &[2, 0], &["Version is 2"]),
+        (68, &[1, 0, 0, 0], &["LogLength"]),
+        (72, &4096_u64.to_le_bytes(), &["LogOffset"]),
+        (72, &(u64::MAX - MIB + 1).to_le_bytes(), &["LogOffset"]),
+        (48, &[1; 16], &["LogGuid", "no valid sequence"]),
+        (8, &[0; 4], &[]),
+    ];
+    for (offset, bytes, words) in headers {
+        let host = made();
+        put_headers(&host, *offset, bytes);
+        if words.is_empty() {
+            open(&host, Access::Look).unwrap();
+        } else {
+            refused(&host, words);
+        }
+    }
+    for (length, words) in
+        [(MIB / 2, "Signature"), (MIB, "ends after the file"), (BAT, "ends after the file"), (0, "Signature")]
+    {
+        let host = made();
+        host.shared().open(Path::new(PATH), Access::Write).unwrap().set_len(length).unwrap();
+        refused(&host, &[words]);
+    }
+}
+
+#[test]
+fn a_locator_is_no_longer_than_its_item() {
+    // 200 keys and values that are all the same 64 KiB.
+    let plain = ParentLocator::new(uuid::Uuid::nil(), "/a".into(), "a".into()).encode();
+    let (count, text) = (200_u16, 20 + 200 * 12_u32);
+    let mut item = plain[..18].to_vec();
+    item.extend(count.to_le_bytes());
+    for _ in 0..count {
+        item.extend([text, text].map(u32::to_le_bytes).concat());
+        item.extend([0xfffe_u16; 2].map(u16::to_le_bytes).concat());
+    }
+    item.resize(text as usize + (64 << 10), b'x');
+    let problem = ParentLocator::parse(&item).unwrap_err();
+    assert!(problem.contains("share their bytes"), "{problem}");
+}
+
+#[test]
+fn unknown_items_are_kept_up_to_a_limit() {
+    let host = made();
+    // Twenty items of a mebibyte each: the region moves to where there is room, and most of it is a hole.
+    let (region, length) = (16 * MIB, 64 * MIB);
+    host.shared().open(Path::new(PATH), Access::Write).unwrap().set_len(region + length).unwrap();
+    let mut table = get(&host, METADATA, PAGE_SIZE);
+    for index in 0..20_u64 {
+        let at = 32 + (6 + index as usize) * 32;
+        table[at..at + 16].copy_from_slice(&(index as u128 + 99).to_le_bytes());
+        table[at + 16..at + 20].copy_from_slice(&((2 * MIB + index * MIB) as u32).to_le_bytes());
+        table[at + 20..at + 24].copy_from_slice(&(MIB as u32).to_le_bytes());
+    }
+    table[10..12].copy_from_slice(&26_u16.to_le_bytes());
+    let items = get(&host, METADATA + (64 << 10), 64 << 10);
+    put(&host, region, &table);
+    put(&host, region + (64 << 10), &items);
+    put_regions(&host, 16 + 32 + 16, &region.to_le_bytes());
+    put_regions(&host, 16 + 32 + 24, &(length as u32).to_le_bytes());
+    let image = open(&host, Access::Look).unwrap();
+    let error = image.optional_items().unwrap_err();
+    assert!(matches!(*error.kind, DiskErrorKind::Unsupported(_)) && error.to_string().contains("20971520"), "{error}");
+}
