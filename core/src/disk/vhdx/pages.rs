@@ -22,8 +22,8 @@ const ZERO_PIECE: usize = 1 << 20;
 /// What a log says that wasn't replayed into the file: first the zeros, then the pages.
 #[derive(Debug, Default)]
 pub struct Overlay {
-    /// Ranges (first byte, first byte after) that are zero.
-    pub zeros: Vec<(u64, u64)>,
+    /// Ranges that are zero: first byte to first byte after. None touches another.
+    pub zeros: BTreeMap<u64, u64>,
     /// Pages by their offset.
     pub pages: BTreeMap<u64, Box<Page>>,
     /// The file's length afterwards, in bytes, if it grows.
@@ -42,16 +42,20 @@ impl Overlay {
         for at in hidden {
             self.pages.remove(&at);
         }
-        self.zeros.push((offset, end));
+        let (mut from, mut to) = (offset, end);
+        while let Some((&start, &stop)) = self.zeros.range(..=to).next_back().filter(|(_, stop)| **stop >= from) {
+            self.zeros.remove(&start);
+            (from, to) = (from.min(start), to.max(stop));
+        }
+        if from < to {
+            self.zeros.insert(from, to);
+        }
     }
 
     fn apply(&self, buf: &mut [u8], offset: u64) {
         let end = offset + buf.len() as u64;
-        for &(from, to) in &self.zeros {
-            let (from, to) = (from.max(offset), to.min(end));
-            if from < to {
-                buf[(from - offset) as usize..(to - offset) as usize].fill(0);
-            }
+        for (&from, &to) in self.zeros.range(..end).rev().take_while(|(_, to)| **to > offset) {
+            buf[(from.max(offset) - offset) as usize..(to.min(end) - offset) as usize].fill(0);
         }
         for (&at, page) in self.pages.range(offset.saturating_sub(PAGE - 1)..end) {
             let (from, to) = (at.max(offset), (at + PAGE).min(end));

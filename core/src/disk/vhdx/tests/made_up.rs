@@ -3,12 +3,17 @@
 
 use std::path::Path;
 
-use super::super::format::{MIB, PAGE_SIZE, checksum};
-use super::super::parent_locator::ParentLocator;
+use zerocopy::FromZeros;
+
+use super::super::format::{Guid, LogEntryHeader, MIB, PAGE, PAGE_SIZE, checksum};
+use super::super::header::{self, Headers};
+use super::super::pages::{Overlay, Page, RawFile};
+use super::super::{log, parent_locator::ParentLocator};
 use super::{Maker, options};
 use crate::disk::{self, DiskErrorKind, Image, ImageFormat, Result};
 use crate::host_file::Access;
 use crate::testing::{ImageMaker, MemHost};
+use crate::units::ByteCount;
 
 const PATH: &str = "/image.vhdx";
 /// Where [`made`] has what.
@@ -199,6 +204,117 @@ fn regions_and_headers_that_cannot_be_are_named() {
         host.shared().open(Path::new(PATH), Access::Write).unwrap().set_len(length).unwrap();
         refused(&host, &[words]);
     }
+}
+
+/// A log with these entries, one after the other, as the current one.
+fn put_log(host: &MemHost, entries: &[Vec<u8>], guid: Guid) {
+    put(host, LOG, &entries.concat());
+    put_headers(host, 48, &guid.0);
+}
+
+/// Changes an entry's header, and makes its checksum right.
+fn change(entry: &mut [u8], offset: usize, bytes: &[u8]) {
+    entry[offset..offset + bytes.len()].copy_from_slice(bytes);
+    let crc = checksum([entry, &[]]);
+    entry[4..8].copy_from_slice(&crc.to_le_bytes());
+}
+
+fn entry(host: &MemHost, guid: Guid) -> Vec<u8> {
+    let length = host.shared().open(Path::new(PATH), Access::Look).unwrap().len().unwrap();
+    let mut page = Page::new_zeroed();
+    page.copy_from_slice(&get(host, BAT, PAGE_SIZE));
+    log::encode(guid, 0, length, &[(BAT, page.into())])
+}
+
+#[test]
+fn log_entries_that_cannot_be_are_named() {
+    let guid = Guid([5; 16]);
+    let descriptor = 64;
+    let values: &[(usize, &[u8], &[&str])] = &[
+        (descriptor + 16, &(64_u64 << 10).to_le_bytes(), &["FileOffset", "inside the headers"]),
+        (descriptor + 16, &LOG.to_le_bytes(), &["FileOffset", "inside the headers or the log"]),
+        (descriptor + 16, &(BAT + 1).to_le_bytes(), &["FileOffset", "multiple of 4 KiB"]),
+        (descriptor + 16, &(1_u64 << 60).to_le_bytes(), &["FileOffset", "past any file's end"]),
+        (descriptor + 16, &(u64::MAX - 4095).to_le_bytes(), &["FileOffset", "past any file's end"]),
+        (48, &(1_u64 << 50).to_le_bytes(), &["FlushedFileOffset"]),
+        (56, &u64::MAX.to_le_bytes(), &["LastFileOffset"]),
+        // These make it no entry at all.
+        (8, &0_u32.to_le_bytes(), &["LogGuid", "no valid sequence"]),
+        (8, &u32::MAX.to_le_bytes(), &["LogGuid", "no valid sequence"]),
+        (8, &(4_u32 << 20).to_le_bytes(), &["LogGuid", "no valid sequence"]),
+        (12, &4096_u32.to_le_bytes(), &["LogGuid", "no valid sequence"]),
+        (12, &u32::MAX.to_le_bytes(), &["LogGuid", "no valid sequence"]),
+        (16, &0_u64.to_le_bytes(), &["LogGuid", "no valid sequence"]),
+        (24, &u32::MAX.to_le_bytes(), &["LogGuid", "no valid sequence"]),
+        (24, &2_u32.to_le_bytes(), &["LogGuid", "no valid sequence"]),
+    ];
+    for (offset, bytes, words) in values {
+        let host = made();
+        let mut made_up = entry(&host, guid);
+        change(&mut made_up, *offset, bytes);
+        put_log(&host, &[made_up], guid);
+        refused(&host, words);
+    }
+    let host = made();
+    put_log(&host, &[entry(&host, guid)], guid);
+    open(&host, Access::Look).unwrap();
+    // A log that is longer than any, in a file that has room for it.
+    host.shared().open(Path::new(PATH), Access::Write).unwrap().set_len(8 << 30).unwrap();
+    put_headers(&host, 72, &(4_u64 << 30).to_le_bytes());
+    put_headers(&host, 68, &(1_u32 << 30).to_le_bytes());
+    refused(&host, &["its log has 1073741824 bytes"]);
+}
+
+#[test]
+fn a_log_of_nothing_but_starts_holds_none() {
+    // Each start claims all that follows, and its checksum is right: to believe them would cost the log's square.
+    let (host, guid) = (made(), Guid([6; 16]));
+    let pages = 64;
+    let mut all = vec![0; pages * PAGE_SIZE];
+    for page in (0..pages).rev() {
+        let (length, at) = (all.len() - page * PAGE_SIZE, page * PAGE_SIZE);
+        let mut header = LogEntryHeader::new_zeroed();
+        (header.signature, header.log_guid) = (*b"loge", guid);
+        (header.entry_length, header.tail) = ((length as u32).into(), (at as u32).into());
+        header.sequence_number = (page as u64 + 1).into();
+        (header.flushed_file_offset, header.last_file_offset) = (DATA.into(), DATA.into());
+        all[at..at + 64].copy_from_slice(zerocopy::IntoBytes::as_bytes(&header));
+        change(&mut all[at..], 0, b"loge");
+    }
+    // Only the last one, a page long, stands alone.
+    put_log(&host, &[all], guid);
+    let raw = RawFile::new(host.shared().open(Path::new(PATH), Access::Look).unwrap()).unwrap();
+    let headers = Headers::read(&raw).unwrap();
+    assert!(headers.log_in_use());
+    put(&host, LOG + (pages as u64 - 1) * PAGE, &[0; 64]);
+    refused(&host, &["LogGuid", "no valid sequence"]);
+    assert!(header::parse(get(&host, 64 << 10, PAGE_SIZE).as_slice().try_into().unwrap()).is_some());
+}
+
+#[test]
+fn zeros_of_a_log_are_kept_and_replayed_as_what_they_cover() {
+    let mut overlay = Overlay::default();
+    for round in 0..1000_u64 {
+        for (from, to) in [(10, 20), (15, 30), (40, 50), (5, 12), (29, 41)] {
+            overlay.put_zeros(DATA + from * PAGE, DATA + (to + round % 3) * PAGE);
+        }
+    }
+    assert_eq!(overlay.zeros.iter().collect::<Vec<_>>(), [(&(DATA + 5 * PAGE), &(DATA + 52 * PAGE))]);
+    overlay.put_zeros(DATA, DATA + PAGE);
+    overlay.put_zeros(DATA + 60 * PAGE, 60 << 40);
+    assert_eq!(overlay.zeros.len(), 3);
+
+    // Sixty tebibytes of zeros: the file gets longer, and takes no more space.
+    let host = made();
+    host.set_can_punch(false);
+    host.set_capacity(Some(ByteCount::mib(64)));
+    overlay.length = 60 << 40;
+    let file = host.shared().open(Path::new(PATH), Access::Write).unwrap();
+    let steps = host.steps();
+    log::replay(&RawFile::new(file.clone()).unwrap(), &overlay).unwrap();
+    assert_eq!(file.len().unwrap(), 60 << 40);
+    assert!(host.steps() - steps < 20, "{} steps", host.steps() - steps);
+    assert!(get(&host, DATA + 5 * PAGE, 47 * PAGE_SIZE).iter().all(|byte| *byte == 0));
 }
 
 #[test]
