@@ -48,7 +48,7 @@ impl VhdxImage {
     fn check_blocks(&self, g: &Geometry, problems: &mut Vec<String>) -> Result<()> {
         let mut taken: Vec<(u64, u64)> = Vec::new();
         let mut partial_chunks: Vec<u64> = Vec::new();
-        self.each_entry(g, |block, entry| {
+        self.each_entry(g, |_, block, entry| {
             let Some(block) = block else { return Ok(()) };
             match self.checked_entry(g, block, entry) {
                 Err(error) => problems.push(error.to_string()),

@@ -217,7 +217,11 @@ impl VhdxImage {
     pub(super) fn bitmap_place(&self, g: &Geometry, block: u64) -> Result<Option<u64>> {
         let place = g.bitmap_entry(block);
         let page = lock(&self.pages).page(&self.raw, place / PAGE * PAGE)?;
-        let entry = entry_in(&page, place);
+        self.checked_bitmap(g, place, entry_in(&page, place))
+    }
+
+    /// The place that the BAT entry of a sector bitmap block names, if it names one, checked.
+    pub(super) fn checked_bitmap(&self, g: &Geometry, place: u64, entry: BatEntry) -> Result<Option<u64>> {
         match entry.0 & 7 {
             0 => return Ok(None),
             6 => {}

@@ -71,7 +71,7 @@ impl VhdxImage {
             };
             while block < end && wide.payload_entry(block) < at + PAGE {
                 let entry = match wide.leave_allocated {
-                    true => BatEntry::full(self.allocate(w, &wide, wide.block_size)?),
+                    true => BatEntry::full(self.allocate(w, wide.block_size)?),
                     false => BatEntry::ZERO,
                 };
                 put(wide.payload_entry(block), entry);
@@ -99,7 +99,7 @@ impl VhdxImage {
         self.commit(w)?;
         let g = self.geometry();
         let length = round_up(needed, MIB);
-        let place = self.allocate(w, &g, length)?;
+        let place = self.allocate(w, length)?;
         let old = g.regions.bat;
         let mut piece = vec![0; MIB as usize];
         for done in (0..old.length).step_by(piece.len()) {

@@ -1,4 +1,4 @@
-//! Space inside the file: what is free is found by one walk over the BAT, at the first allocation.
+//! Space inside the file: what is free is found by one walk over the BAT, before the first change.
 
 use std::collections::{BTreeMap, HashMap};
 

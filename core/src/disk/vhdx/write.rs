@@ -36,7 +36,7 @@ pub struct Writer {
     pub(super) table: MetadataTable,
     pub(super) parameters: Parameters,
     pub(super) pending: Pending,
-    /// Known from the first allocation on.
+    /// Known from the first change on.
     pub(super) space: Option<Space>,
     /// Blocks that are zero now, and the places they had; nothing to be done before the next commit.
     zeroed: Vec<(u64, u64)>,
@@ -109,6 +109,10 @@ impl VhdxImage {
         }
         if w.failed {
             return Err(self.refused("a flush failed before: open it again to see what is there"));
+        }
+        if !w.begun && w.space.is_none() {
+            // Where two blocks share a place, or one lies in a region, a change of one would damage the other.
+            self.find_space(w, &self.geometry())?;
         }
         let renew = shows && !self.data_id_settled.load(Ordering::Acquire);
         if renew {
@@ -249,9 +253,6 @@ impl VhdxImage {
             BlockState::Zero if zeros => return Ok(()),
             BlockState::NotPresent if zeros && !whole && !g.has_parent => return Ok(()),
             _ if zeros && whole && !g.leave_allocated => {
-                if entry.is_placed() && w.space.is_none() {
-                    self.find_space(w, g)?;
-                }
                 self.apply(w, vec![entry_patch(g.payload_entry(block), BatEntry::ZERO)], entry.is_placed())?;
                 if entry.is_placed() {
                     w.zeroed.push((block, entry.offset()));
@@ -311,7 +312,7 @@ impl VhdxImage {
         let bitmap = match self.bitmap_place(g, block)? {
             Some(bitmap) => bitmap,
             None => {
-                let bitmap = self.allocate(w, g, BITMAP_BLOCK_SIZE)?;
+                let bitmap = self.allocate(w, BITMAP_BLOCK_SIZE)?;
                 patches.push(entry_patch(g.bitmap_entry(block), BatEntry::full(bitmap)));
                 bitmap
             }
@@ -340,16 +341,14 @@ impl VhdxImage {
     pub(super) fn place_block(&self, w: &mut Writer, g: &Geometry, block: u64) -> Result<u64> {
         match w.space.as_mut().and_then(|space| space.take_kept(block)) {
             Some(place) => self.prepare(place, g.block_size),
-            None => self.allocate(w, g, g.block_size),
+            None => self.allocate(w, g.block_size),
         }
     }
 
     /// A zeroed place of so many bytes.
-    pub(super) fn allocate(&self, w: &mut Writer, g: &Geometry, length: u64) -> Result<u64> {
-        if w.space.is_none() {
-            self.find_space(w, g)?;
-        }
-        let place = w.space.as_mut().expect("found above").allocate(length);
+    pub(super) fn allocate(&self, w: &mut Writer, length: u64) -> Result<u64> {
+        let space = w.space.as_mut().ok_or_else(|| self.refused("what is free in it isn't known yet"))?;
+        let place = space.allocate(length);
         self.prepare(place, length)
     }
 
@@ -371,12 +370,12 @@ impl VhdxImage {
         let mut taken = vec![(0, HEADER_SECTION_SIZE), (g.log.offset, g.log.length)];
         taken.extend(g.regions.all().map(|region| (region.offset, region.length)));
         taken.extend(w.released.iter().filter(|(_, part)| part.whole).map(|(&offset, part)| (offset, part.length)));
-        self.each_entry(g, |block, entry| {
-            if let Some(block) = block {
-                self.checked_entry(g, block, entry)?;
-            }
+        self.each_entry(g, |place, block, entry| {
+            let length = match block {
+                Some(block) => self.checked_entry(g, block, entry).map(|_| g.block_size)?,
+                None => self.checked_bitmap(g, place, entry).map(|_| BITMAP_BLOCK_SIZE)?,
+            };
             if entry.is_placed() {
-                let length = if block.is_some() { g.block_size } else { BITMAP_BLOCK_SIZE };
                 taken.push((entry.offset(), length));
             }
             Ok(())
@@ -386,19 +385,20 @@ impl VhdxImage {
         Ok(())
     }
 
-    /// Walks over all BAT entries, unchecked; the block is `None` for bitmap entries.
-    pub(super) fn each_entry(&self, g: &Geometry, mut visit: impl FnMut(Option<u64>, BatEntry) -> Result<()>) -> Result<()> {
+    /// Walks over all BAT entries, unchecked: where each stands, its block (`None` for bitmap entries), and itself.
+    pub(super) fn each_entry(&self, g: &Geometry, mut visit: impl FnMut(u64, Option<u64>, BatEntry) -> Result<()>) -> Result<()> {
         let (first, count) = (g.regions.bat.offset, g.entry_count());
         for index in (0..count).step_by(PAGE_SIZE / 8) {
             let page = lock(&self.pages).peek(&self.raw, first + index * 8)?;
             for index in index..(index + PAGE / 8).min(count) {
-                let entry = entry_in(&page, first + index * 8);
+                let place = first + index * 8;
+                let entry = entry_in(&page, place);
                 let (chunk, inside) = (index / (g.chunk_ratio + 1), index % (g.chunk_ratio + 1));
                 let block = chunk * g.chunk_ratio + inside;
                 if inside == g.chunk_ratio {
-                    visit(None, entry)?;
+                    visit(place, None, entry)?;
                 } else if block < g.block_count() {
-                    visit(Some(block), entry)?;
+                    visit(place, Some(block), entry)?;
                 }
             }
         }

@@ -206,6 +206,72 @@ fn regions_and_headers_that_cannot_be_are_named() {
     }
 }
 
+/// What one block's entry says is wrong when the block is asked for; the others are read, nothing can be written.
+#[test]
+fn blocks_that_lie_where_they_cannot_are_named() {
+    for (entry, word) in [
+        (6, "inside the headers"),
+        (LOG | 6, "inside a region or the log"),
+        (BAT | 6, "inside a region or the log"),
+        (METADATA | 7, "inside a region or the log"),
+        ((1 << 40) | 6, "ends after the file"),
+        ((u64::MAX - MIB + 1) | 6, "ends after the file"),
+        (DATA | 4, "State"),
+        (DATA | 5, "State"),
+    ] {
+        let host = made();
+        put(&host, BAT + 4 * 8, &u64::to_le_bytes(entry));
+        let image = open(&host, Access::Look).unwrap();
+        let error = image.extents(4 << 20, 1 << 20).unwrap_err();
+        let text = error.to_string();
+        assert!(error.offset == Some(BAT + 32) && text.contains(word) && text.contains("block 4"), "{text}");
+        let mut content = vec![0; 4 << 20];
+        image.read_at(&mut content, 0).unwrap();
+        assert!(image.check().unwrap().iter().any(|problem| problem.contains(word)), "{word}");
+        assert!(content[..1 << 20] == [1; 1 << 20]);
+        only_read(&host, word);
+    }
+}
+
+/// A change is refused before anything is touched.
+fn only_read(host: &MemHost, word: &str) {
+    let image = open(host, Access::Write).unwrap();
+    let steps = host.steps();
+    for error in [
+        image.write_at(&[9; 512], 0).unwrap_err(),
+        image.write_zeroes(3 << 20, 512).unwrap_err(),
+        image.release(&[(0, 4096)]).unwrap_err(),
+        image.grow(ByteCount::mib(6)).unwrap_err(),
+        image.become_base().unwrap_err(),
+        image.pin_data_write_id().unwrap_err(),
+    ] {
+        assert!(error.to_string().contains(word), "{word}: {error}");
+    }
+    assert_eq!(host.steps(), steps, "{word}");
+}
+
+#[test]
+fn bitmaps_and_blocks_that_overlap_are_never_written_to() {
+    let bitmap = BAT + 4096 * 8;
+    for (place, entry, word) in [
+        // Its end is past what a number can say: the free space after it would begin at the file's start.
+        (bitmap, (u64::MAX - MIB + 1) | 6, "sector bitmap block"),
+        (bitmap, (1 << 40) | 6, "sector bitmap block"),
+        (bitmap, BAT | 6, "sector bitmap block"),
+        (bitmap, DATA | 7, "sector bitmap block"),
+        (BAT + 3 * 8, DATA | 6, "overlaps"),
+    ] {
+        let host = made();
+        put(&host, place, &u64::to_le_bytes(entry));
+        only_read(&host, word);
+    }
+    let host = made();
+    put(&host, BAT + 3 * 8, &get(&host, BAT, 8));
+    let problems = open(&host, Access::Look).unwrap().check().unwrap();
+    assert!(problems.iter().any(|problem| problem.contains("overlap")), "{problems:?}");
+    only_read(&host, "overlaps");
+}
+
 /// A log with these entries, one after the other, as the current one.
 fn put_log(host: &MemHost, entries: &[Vec<u8>], guid: Guid) {
     put(host, LOG, &entries.concat());
