@@ -9,20 +9,39 @@ use crate::disk::Result;
 /// No more than this is listed.
 const PROBLEMS_MAX: usize = 100;
 
-impl VhdxImage {
-    pub(super) fn check_structure(&self) -> Result<Vec<String>> {
-        let mut problems = Vec::new();
-        self.check_copies(&mut problems)?;
-        self.check_blocks(&self.geometry(), &mut problems)?;
-        if problems.len() > PROBLEMS_MAX {
-            let more = problems.len() - PROBLEMS_MAX;
-            problems.truncate(PROBLEMS_MAX);
-            problems.push(format!("and {more} more"));
+/// What was found: the first in words, the others counted, as a BAT can have millions of wrong entries.
+#[derive(Default)]
+struct Problems {
+    first: Vec<String>,
+    more: u64,
+}
+
+impl Problems {
+    fn push(&mut self, problem: impl Into<String>) {
+        if self.first.len() < PROBLEMS_MAX {
+            self.first.push(problem.into());
+        } else {
+            self.more += 1;
         }
-        Ok(problems)
     }
 
-    fn check_copies(&self, problems: &mut Vec<String>) -> Result<()> {
+    fn listed(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.first.push(format!("and {} more", self.more));
+        }
+        self.first
+    }
+}
+
+impl VhdxImage {
+    pub(super) fn check_structure(&self) -> Result<Vec<String>> {
+        let mut problems = Problems::default();
+        self.check_copies(&mut problems)?;
+        self.check_blocks(&self.geometry(), &mut problems)?;
+        Ok(problems.listed())
+    }
+
+    fn check_copies(&self, problems: &mut Problems) -> Result<()> {
         for offset in HEADER_OFFSETS {
             let mut bytes = [0; PAGE_SIZE];
             self.raw.read(&mut bytes, offset, "read the header")?;
@@ -45,7 +64,7 @@ impl VhdxImage {
         Ok(())
     }
 
-    fn check_blocks(&self, g: &Geometry, problems: &mut Vec<String>) -> Result<()> {
+    fn check_blocks(&self, g: &Geometry, problems: &mut Problems) -> Result<()> {
         let mut taken: Vec<(u64, u64)> = Vec::new();
         let mut partial_chunks: Vec<u64> = Vec::new();
         self.each_entry(g, |_, block, entry| {

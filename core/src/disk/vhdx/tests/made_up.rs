@@ -272,6 +272,17 @@ fn bitmaps_and_blocks_that_overlap_are_never_written_to() {
     only_read(&host, "overlaps");
 }
 
+#[test]
+fn a_check_lists_what_can_be_read() {
+    let host = MemHost::new();
+    drop(Maker(host.shared()).base("image", &options(1, 512, 200 << 30)));
+    let host = host.crash(crate::testing::CrashMode::Kill, 0);
+    put(&host, BAT, &4_u64.to_le_bytes().repeat(200 << 10));
+    let problems = open(&host, Access::Look).unwrap().check().unwrap();
+    assert_eq!(problems.len(), 101);
+    assert_eq!(problems[100], format!("and {} more", (200 << 10) - 100));
+}
+
 /// A log with these entries, one after the other, as the current one.
 fn put_log(host: &MemHost, entries: &[Vec<u8>], guid: Guid) {
     put(host, LOG, &entries.concat());
