@@ -67,7 +67,8 @@ pub trait HostLock: Send + Sync + Debug {}
 
 /// A file system.
 pub trait Host: Send + Sync + Debug {
-    /// Opens a file that exists. A lock that somebody else holds is `WouldBlock`.
+    /// Opens a file that exists: a regular one, as reading another kind can wait for ever or do something.
+    /// A lock that somebody else holds is `WouldBlock`.
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn HostFile>>;
     /// Creates a file that must not exist yet, and opens it for writing.
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn HostFile>>;
@@ -102,7 +103,7 @@ pub trait Host: Send + Sync + Debug {
     fn flushes(&self) -> bool {
         true
     }
-    /// Takes the exclusive lock on `path` (created if missing), or `WouldBlock`.
+    /// Takes the exclusive lock on `path` (created if missing, a link isn't followed), or `WouldBlock`.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn HostLock>>;
 }
 
@@ -260,9 +261,25 @@ fn take_lock(file: &File, access: Access) -> io::Result<()> {
     attempt()
 }
 
+/// A folder, pipe, socket or device is refused.
+fn check_regular(metadata: &fs::Metadata) -> io::Result<()> {
+    if metadata.is_file() { Ok(()) } else { Err(io::Error::new(io::ErrorKind::InvalidInput, "it isn't a regular file")) }
+}
+
+/// Opens a regular file; never waits for the other end of a pipe that was put there in between.
+fn open_regular(options: &mut OpenOptions, path: &Path) -> io::Result<File> {
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::custom_flags(options, rustix::fs::OFlags::NONBLOCK.bits() as i32);
+    let file = options.open(path)?;
+    check_regular(&file.metadata()?)?;
+    Ok(file)
+}
+
 impl Host for OsHost {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn HostFile>> {
-        let file = OpenOptions::new().read(true).write(access == Access::Write).open(path)?;
+        // Opening a device may do something already.
+        check_regular(&fs::metadata(path)?)?;
+        let file = open_regular(OpenOptions::new().read(true).write(access == Access::Write), path)?;
         take_lock(&file, access)?;
         Ok(Arc::new(OsFile { path: path.into(), file }))
     }
@@ -328,8 +345,37 @@ impl Host for OsHost {
             .map_or_else(|_| uuid::Uuid::new_v4().to_string(), |text| text.trim().to_owned())
     }
     fn lock(&self, path: &Path) -> io::Result<Box<dyn HostLock>> {
-        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path)?;
+        match fs::symlink_metadata(path) {
+            Ok(metadata) => check_regular(&metadata)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let file = open_regular(OpenOptions::new().read(true).write(true).create(true).truncate(false), path)?;
         take_lock(&file, Access::Write)?;
         Ok(Box::new(OsLock(file)))
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_opened() {
+        let dir = tempfile::tempdir().unwrap();
+        let (pipe, folder, outside) = (dir.path().join("pipe"), dir.path().join("folder"), dir.path().join("outside"));
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        fs::create_dir(&folder).unwrap();
+        let (device, link) = (dir.path().join("device"), dir.path().join("link"));
+        std::os::unix::fs::symlink("/dev/zero", &device).unwrap();
+        std::os::unix::fs::symlink(&outside, &link).unwrap();
+        for path in [&pipe, &folder, &device] {
+            for access in [Access::Look, Access::Read, Access::Write] {
+                let error = OsHost.open(path, access).unwrap_err();
+                assert_eq!(error.kind(), io::ErrorKind::InvalidInput, "{}: {error}", path.display());
+            }
+            assert!(OsHost.lock(path).is_err(), "{}", path.display());
+        }
+        assert!(OsHost.lock(&link).is_err() && !outside.exists(), "a lock isn't put where a link leads");
     }
 }
