@@ -14,6 +14,9 @@ use super::{GuestMemory, MAX_PAGES, PAGE_SIZE};
 use crate::disk::{DiskError, Result};
 use crate::host_file::HostFile;
 
+/// Entries of the index that are read at once.
+const INDEX_PIECE: u64 = 1 << 14;
+
 /// What a file of saved memory says about itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SavedInfo {
@@ -96,23 +99,17 @@ impl Outline {
             return invalid(end + 8, "trailer id", "is not the header's".into());
         }
         let (index_offset, records) = (trailer.index.get(), trailer.records.get());
-        let index_bytes = records.checked_mul(INDEX_ENTRY_BYTES).filter(|bytes| index_offset.checked_add(*bytes) == Some(end));
-        let Some(index_bytes) = index_bytes.filter(|_| index_offset >= HEADER_BYTES) else {
+        let index_end = records.checked_mul(INDEX_ENTRY_BYTES).and_then(|bytes| index_offset.checked_add(bytes));
+        if index_end != Some(end) || index_offset < HEADER_BYTES {
             let problem = format!("says {records} records and an index at {index_offset}, which don't end at the trailer");
             return invalid(end + 24, "trailer", problem);
-        };
-        let mut bytes = vec![0; index_bytes as usize];
-        read(file, &mut bytes, index_offset, "read the saved memory's index")?;
-        let found = crc32c::crc32c(&bytes);
-        if found != trailer.index_checksum.get() {
-            return invalid(index_offset, "index checksum", format!("is {found:08x}, must be {:08x}", trailer.index_checksum));
         }
-        let Ok(index) = <[IndexEntry]>::ref_from_bytes(&bytes) else {
-            return invalid(index_offset, "index", "is not whole".into());
-        };
-        check_index(file, index, &trailer)?;
+        let index = read_index(file, &trailer)?;
+        if trailer.held_pages.get() > pages {
+            return invalid(end + 40, "held pages", format!("is {}, but the memory has only {pages}", trailer.held_pages));
+        }
         let info = SavedInfo { id: Uuid::from_bytes(header.id), pages, held_pages: trailer.held_pages.get() };
-        Ok(Self { info, index: index.to_vec() })
+        Ok(Self { info, index })
     }
 
     fn next(&self, next: &AtomicUsize) -> Option<(u64, &IndexEntry)> {
@@ -121,31 +118,48 @@ impl Outline {
     }
 }
 
-/// The records must stand back to back between header and index, and add up to the pages held.
-fn check_index(file: &dyn HostFile, index: &[IndexEntry], trailer: &Trailer) -> Result<()> {
+/// Reads the index. Its records must stand back to back between header and index, and add up to the pages held. It is read in
+/// pieces, so that a long file of nothing costs nothing.
+fn read_index(file: &dyn HostFile, trailer: &Trailer) -> Result<Vec<IndexEntry>> {
+    let invalid = |offset, field, problem: String| Err(DiskError::invalid(file.path(), offset, field, problem));
+    let (start, records) = (trailer.index.get(), trailer.records.get());
+    let (mut index, mut found) = (Vec::new(), 0);
     let (mut offset, mut held) = (HEADER_BYTES, 0);
-    for (at, entry) in (trailer.index.get()..).step_by(INDEX_ENTRY_BYTES as usize).zip(index) {
-        let pages = u64::from(entry.pages.get());
-        if entry.offset.get() != offset {
-            return Err(DiskError::invalid(file.path(), at, "index offset", format!("is {}, must be {offset}", entry.offset)));
+    let mut piece = Vec::new();
+    while (index.len() as u64) < records {
+        let left = records - index.len() as u64;
+        let mut at = start + index.len() as u64 * INDEX_ENTRY_BYTES;
+        piece.resize((left.min(INDEX_PIECE) * INDEX_ENTRY_BYTES) as usize, 0);
+        read(file, &mut piece, at, "read the saved memory's index")?;
+        found = crc32c::crc32c_append(found, &piece);
+        let Ok(entries) = <[IndexEntry]>::ref_from_bytes(&piece) else {
+            return invalid(at, "index", "is not whole".into());
+        };
+        for entry in entries {
+            let pages = u64::from(entry.pages.get());
+            if entry.offset.get() != offset {
+                return invalid(at, "index offset", format!("is {}, must be {offset}", entry.offset));
+            }
+            if pages == 0 || pages > RECORD_PAGES as u64 {
+                return invalid(at + 8, "index pages", format!("is {pages}, must be 1 to {RECORD_PAGES}"));
+            }
+            offset += format::record_bytes(pages);
+            held += pages;
+            at += INDEX_ENTRY_BYTES;
         }
-        if pages == 0 || pages > RECORD_PAGES as u64 {
-            let problem = format!("is {pages}, must be 1 to {RECORD_PAGES}");
-            return Err(DiskError::invalid(file.path(), at + 8, "index pages", problem));
-        }
-        offset += format::record_bytes(pages);
-        held += pages;
+        index.extend_from_slice(entries);
     }
-    let end = file.len().unwrap_or(0).saturating_sub(TRAILER_BYTES);
-    if offset != trailer.index.get() {
-        let problem = format!("is {}, must be {offset}, where the last record ends", trailer.index);
-        return Err(DiskError::invalid(file.path(), end + 24, "index offset", problem));
+    let end = start + records * INDEX_ENTRY_BYTES;
+    if found != trailer.index_checksum.get() {
+        return invalid(start, "index checksum", format!("is {found:08x}, must be {:08x}", trailer.index_checksum));
+    }
+    if offset != start {
+        return invalid(end + 24, "index offset", format!("is {start}, must be {offset}, where the last record ends"));
     }
     if held != trailer.held_pages.get() {
-        let problem = format!("is {}, but the records hold {held}", trailer.held_pages);
-        return Err(DiskError::invalid(file.path(), end + 40, "held pages", problem));
+        return invalid(end + 40, "held pages", format!("is {}, but the records hold {held}", trailer.held_pages));
     }
-    Ok(())
+    Ok(index)
 }
 
 fn restore_record(

@@ -279,6 +279,31 @@ fn a_crafted_file_is_refused() {
     refused(craft(10, &[4], &|trailer| trailer.held_pages = U64::new(2)), "held pages is 2, but the records hold 1");
 }
 
+/// A file that is long, but holds nothing, and says that all of it is index: nothing of that is believed before it is read.
+#[test]
+fn a_long_file_of_nothing_is_refused_at_once() {
+    use format::{Header, Trailer};
+    use zerocopy::little_endian::{U32, U64};
+    use zerocopy::{FromZeros, IntoBytes};
+
+    let folder = tempfile::tempdir().unwrap();
+    let file = new_file(&folder, "long.stm");
+    let length: u64 = 1 << 43;
+    let mut header = Header::new_zeroed();
+    (header.magic, header.version, header.page_size) = (format::HEADER_MAGIC, U32::new(1), U32::new(4096));
+    header.pages = U64::new(crate::memory::MAX_PAGES);
+    header.checksum = U32::new(crc32c::crc32c(header.as_bytes()));
+    let mut trailer = Trailer::new_zeroed();
+    (trailer.magic, trailer.index) = (format::TRAILER_MAGIC, U64::new(64));
+    trailer.records = U64::new((length - 128) / 16);
+    trailer.checksum = U32::new(crc32c::crc32c(trailer.as_bytes()));
+    file.write_all_at(header.as_bytes(), 0).unwrap();
+    file.write_all_at(trailer.as_bytes(), length - 64).unwrap();
+    for error in [inspect(&*file).unwrap_err(), restore(&*file).unwrap_err()] {
+        assert!(error.offset == Some(64) && error.to_string().contains("index offset is 0, must be 64"), "{error}");
+    }
+}
+
 /// What is independent of the size must be so: a begin on 1 GiB, all of it written, takes well under a millisecond.
 #[test]
 fn the_begin_does_not_depend_on_the_size() {
