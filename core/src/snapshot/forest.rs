@@ -38,10 +38,12 @@ impl Forest {
     /// Writes the links back, to the nodes that the manifest has now.
     pub fn write(&self, machine: &mut Machine) {
         let live: BTreeSet<_> = machine.snapshots.keys().copied().collect();
+        let mut nearest = self.nearest(|id| live.contains(&id));
         for (id, node) in &mut machine.snapshots {
-            node.parent = self.nearest(self.parent(*id), |id| live.contains(&id));
+            node.parent = nearest(self.parent(*id));
         }
-        machine.now.parent = self.nearest(self.now, |id| live.contains(&id));
+        machine.now.parent = nearest(self.now);
+        drop(nearest);
         let mut children: BTreeMap<SnapshotId, Vec<SnapshotId>> = BTreeMap::new();
         for (id, parent) in &self.parents {
             if let Some(parent) = parent {
@@ -60,17 +62,25 @@ impl Forest {
         self.parents.get(&id).copied().flatten()
     }
 
-    /// From `start` downwards, the first node for which `wanted` holds.
-    pub fn nearest(&self, start: Option<SnapshotId>, wanted: impl Fn(SnapshotId) -> bool) -> Option<SnapshotId> {
-        let mut at = start;
-        // A path is never longer than there are nodes; more would be a circle.
-        for _ in 0..=self.parents.len() {
-            match at {
-                Some(id) if !wanted(id) => at = self.parent(id),
-                _ => return at,
-            }
+    /// Finds, from a start downwards, the first node for which `wanted` holds; what was found once is known for all on the way.
+    pub fn nearest(&self, wanted: impl Fn(SnapshotId) -> bool) -> impl FnMut(Option<SnapshotId>) -> Option<SnapshotId> {
+        let mut known: BTreeMap<SnapshotId, Option<SnapshotId>> = BTreeMap::new();
+        move |start| {
+            let (mut path, mut at) = (Vec::new(), start);
+            let found = loop {
+                let Some(id) = at.filter(|_| path.len() <= self.parents.len()) else { break None };
+                if let Some(found) = known.get(&id) {
+                    break *found;
+                }
+                if wanted(id) {
+                    break at;
+                }
+                path.push(id);
+                at = self.parent(id);
+            };
+            known.extend(path.into_iter().map(|id| (id, found)));
+            found
         }
-        None
     }
 
     /// Takes a node out; what hung from it hangs from its parent.

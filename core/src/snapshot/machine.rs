@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{DiskId, ImageId, MachineId, SnapshotId};
+use super::{DiskId, ImageId, MachineId, SnapshotId, unique};
 use crate::disk::ImageFormat;
 use crate::units::ByteCount;
 
@@ -106,6 +106,7 @@ pub struct Snapshot {
     /// The snapshot below it (older), if any.
     pub parent: Option<SnapshotId>,
     /// Per disk, the image that *is* this node.
+    #[serde(deserialize_with = "unique")]
     pub images: BTreeMap<DiskId, ImageId>,
     /// The configuration's copy.
     pub configuration: Configuration,
@@ -124,6 +125,7 @@ pub struct Now {
     /// The snapshot that it continues from.
     pub parent: Option<SnapshotId>,
     /// Per disk, the leaf.
+    #[serde(deserialize_with = "unique")]
     pub images: BTreeMap<DiskId, ImageId>,
     /// Memory to continue from at the next start: set by apply, or by a stop that saves.
     /// The file may be a snapshot's own. Cleared once the machine runs.
@@ -196,6 +198,7 @@ pub struct MergeRecord {
     /// The image into which everything moves.
     pub target: ImageId,
     /// The new data-write identifiers of X1..X(k-1), so that a crash in between is completed and not repeated.
+    #[serde(deserialize_with = "unique")]
     pub new_ids: BTreeMap<ImageId, Uuid>,
     /// When it started.
     pub started: DateTime<Utc>,
@@ -261,12 +264,15 @@ pub struct Machine {
     /// What the machine is now.
     pub configuration: Configuration,
     /// Every image that a node is or that others read through (not those in the trash).
+    #[serde(deserialize_with = "unique")]
     pub images: BTreeMap<ImageId, ImageRecord>,
     /// The nodes.
+    #[serde(deserialize_with = "unique")]
     pub snapshots: BTreeMap<SnapshotId, Snapshot>,
     /// The current state.
     pub now: Now,
     /// Deleted snapshots that still hold bytes, on disk or in the trash.
+    #[serde(deserialize_with = "unique")]
     pub ghosts: BTreeMap<SnapshotId, Ghost>,
     /// The trash.
     pub trash: Vec<TrashItem>,

@@ -17,6 +17,7 @@ pub mod rules;
 mod switch;
 mod trash;
 mod tree;
+mod unique;
 mod validate;
 
 #[cfg(test)]
@@ -37,5 +38,6 @@ pub use outcome::{DeletionOutcome, Fate, ImageOutcome, deletion_outcome};
 pub use rules::{Context, PowerState, WhyNot};
 pub use switch::{FileRef, SwitchFiles, SwitchRecord};
 pub use tree::{NodeRef, Reader, Run, Tree, TreeRow};
+pub(crate) use unique::unique;
 pub use validate::validate;
 pub(crate) use validate::{label_problem, path_problem};

@@ -140,17 +140,18 @@ impl<'a> Tree<'a> {
             machine.snapshots.get(&id).map(|node| node.taken).or_else(ghost)
         };
         let mut on_path = BTreeSet::from([NodeRef::Now]);
-        let mut at = self.forest.nearest(self.forest.now, shown);
+        let mut nearest = self.forest.nearest(shown);
+        let mut at = nearest(self.forest.now);
         while let Some(id) = at.filter(|id| on_path.insert(node(*id))) {
-            at = self.forest.nearest(self.forest.parent(id), shown);
+            at = nearest(self.forest.parent(id));
         }
         let mut hanging: BTreeMap<Option<SnapshotId>, Vec<NodeRef>> = BTreeMap::new();
         let mut ids: Vec<_> = self.forest.parents.keys().copied().filter(|id| shown(*id)).collect();
         ids.sort_by_key(|id| (taken(*id), *id));
         for id in ids {
-            hanging.entry(self.forest.nearest(self.forest.parent(id), shown)).or_default().push(node(id));
+            hanging.entry(nearest(self.forest.parent(id))).or_default().push(node(id));
         }
-        hanging.entry(self.forest.nearest(self.forest.now, shown)).or_default().push(NodeRef::Now);
+        hanging.entry(nearest(self.forest.now)).or_default().push(NodeRef::Now);
         let mut rows: Vec<TreeRow> = Vec::new();
         let mut stack: Vec<(NodeRef, Option<usize>)> = Vec::new();
         let push = |stack: &mut Vec<_>, of, row| {

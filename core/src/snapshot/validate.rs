@@ -8,6 +8,8 @@ use super::{Configuration, DiskId, Forest, ImageId, Machine, SavedMemory, Snapsh
 
 /// The deepest chain that a manifest may describe.
 const MAX_CHAIN: usize = 1024;
+/// More changes than any machine sees.
+const MAX_GENERATION: u64 = 1 << 53;
 /// The most things wrong that are told.
 const MAX_PROBLEMS: usize = 20;
 
@@ -81,6 +83,9 @@ impl Check<'_> {
         }
         if machine.version != 1 {
             self.wrong("version", format_args!("is {}, must be 1", machine.version));
+        }
+        if machine.generation > MAX_GENERATION {
+            self.wrong("generation", format_args!("is {}, must be at most {MAX_GENERATION}", machine.generation));
         }
         if let Some(problem) = label_problem(&machine.name) {
             self.wrong("name", problem);
@@ -273,6 +278,7 @@ impl Check<'_> {
                 self.wrong(&field, format_args!("{} belongs to another image too", record.file.display()));
             }
         }
+        let in_place = purposes.clone();
         let mut trashed = BTreeSet::new();
         for (index, item) in machine.trash.iter().enumerate() {
             let field = format!("trash.{index}");
@@ -292,7 +298,7 @@ impl Check<'_> {
                     self.wrong(&field, "original and the image's file differ");
                 }
             }
-            if item.image.is_some() && machine.images.values().any(|record| record.file == item.original) {
+            if item.image.is_some() && in_place.contains(&*item.original) {
                 self.wrong(&field, format_args!("{} belongs to another image now", item.original.display()));
             }
         }

@@ -3,6 +3,7 @@
 mod crashes;
 mod files;
 mod foreign;
+mod hostile;
 
 use std::collections::BTreeMap;
 use std::path::Path;
