@@ -50,16 +50,17 @@ impl fmt::Display for ByteCount {
     }
 }
 
+/// Counts may be a stranger's: a sum stays at the most that can be said.
 impl Add for ByteCount {
     type Output = Self;
     fn add(self, other: Self) -> Self {
-        Self(self.0 + other.0)
+        Self(self.0.saturating_add(other.0))
     }
 }
 
 impl AddAssign for ByteCount {
     fn add_assign(&mut self, other: Self) {
-        self.0 += other.0;
+        *self = *self + other;
     }
 }
 
