@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use crate::snapshot::{
-    DiskId, FileMove, Growth, ImageId, ImageRecord, Machine, MachineId, SnapshotId, SwitchRecord, path_problem,
+    DiskId, FileMove, FileRef, Growth, ImageId, ImageRecord, Machine, MachineId, SnapshotId, SwitchFiles, SwitchRecord,
+    path_problem, unique,
 };
 
 /// All of `journal.json`.
@@ -89,6 +90,7 @@ pub struct TakeRecord {
     /// The node that it will be.
     pub snapshot: SnapshotId,
     /// The new leaves.
+    #[serde(deserialize_with = "unique")]
     pub leaves: BTreeMap<DiskId, NewLeaf>,
     /// The folder of its memory and screen.
     pub folder: PathBuf,
@@ -97,38 +99,103 @@ pub struct TakeRecord {
 }
 
 impl Journal {
-    /// What is wrong with it for a machine in this state, if anything: a journal is hostile input. Paths must stay inside
-    /// the folder, and no file that the manifest needs is removed or moved away.
+    /// What is wrong with it for a machine in this state, if anything: a journal is hostile input.
     pub(super) fn problem(&self, machine: &Machine) -> Option<String> {
-        let needed = |file: &Path| machine.images.values().any(|record| record.file == file);
-        let removed = |file: &&PathBuf| needed(file);
-        let (paths, taken_away): (Vec<&PathBuf>, Option<&PathBuf>) = match self {
-            Self::Create(record) => (record.files.iter().collect(), None),
+        let bad = self.files().find_map(|file| path_problem(file).map(|problem| format!("{} {problem}", file.display())));
+        bad.or_else(|| match self {
+            Self::Create(_) | Self::Change(_) => None,
+            Self::Take(record) => {
+                let inside = record.folder.starts_with("Snapshots") && record.folder.components().count() == 2;
+                (!inside).then(|| format!("folder {} must lie in Snapshots", record.folder.display()))
+            }
+            Self::Switch(record) => switch_problem(record, machine),
+        })
+    }
+
+    /// Every file and folder that it names.
+    pub(super) fn files(&self) -> impl Iterator<Item = &Path> {
+        let (mut files, mut refs): (Vec<&PathBuf>, Vec<&FileRef>) = (Vec::new(), Vec::new());
+        match self {
+            Self::Create(record) => files.extend(&record.files),
             Self::Change(record) => {
-                let committed = machine.generation > record.generation;
-                let away = record.removes.iter().chain(record.moves.iter().map(|file| &file.from)).filter(|_| committed);
-                let undone = record.created.iter().filter(|_| !committed);
-                let moves = record.moves.iter().flat_map(|file| [&file.from, &file.to]);
-                (record.created.iter().chain(&record.removes).chain(moves).collect(), away.chain(undone).find(removed))
+                files.extend(record.created.iter().chain(&record.removes));
+                files.extend(record.moves.iter().flat_map(|file| [&file.from, &file.to]));
             }
             Self::Take(record) => {
-                let mut new = record.leaves.values().map(|leaf| &leaf.record.file);
-                if !record.folder.starts_with("Snapshots") || record.folder.components().count() != 2 {
-                    return Some(format!("folder {} must lie in Snapshots", record.folder.display()));
-                }
-                let old = machine.generation <= record.generation;
-                (new.clone().chain([&record.folder]).collect(), new.find(|file| old && needed(file)))
+                files.extend(record.leaves.values().map(|leaf| &leaf.record.file).chain([&record.folder]));
             }
-            Self::Switch(record) => {
-                let files = &record.files;
-                let parent = files.parent.iter().map(|(file, _)| file);
-                (
-                    files.run.iter().chain(&files.children).map(|file| &file.file).chain([&files.kept]).chain(parent).collect(),
-                    None,
-                )
+            Self::Switch(SwitchRecord { files: switch, .. }) => {
+                files.extend(switch.parent.iter().map(|(file, _)| file).chain([&switch.kept]));
+                refs.extend(switch.run.iter().chain(&switch.children));
             }
-        };
-        let bad = paths.iter().find_map(|path| path_problem(path).map(|problem| format!("{} {problem}", path.display())));
-        bad.or_else(|| taken_away.map(|file| format!("{} belongs to the machine and can't be taken away", file.display())))
+        }
+        files.into_iter().chain(refs.into_iter().map(|file| &file.file)).map(PathBuf::as_path)
     }
+
+    /// The files and folders that are removed or moved away when it is completed or undone on a machine in this state.
+    /// A switch replaces its own run only, which [`Journal::problem`] checks.
+    pub(super) fn taken_away(&self, machine: &Machine) -> Vec<&Path> {
+        match self {
+            Self::Create(_) | Self::Switch(_) => Vec::new(),
+            Self::Change(record) if machine.generation > record.generation => {
+                record.removes.iter().chain(record.moves.iter().map(|file| &file.from)).map(PathBuf::as_path).collect()
+            }
+            Self::Change(record) => record.created.iter().map(PathBuf::as_path).collect(),
+            Self::Take(record) if machine.generation <= record.generation => {
+                record.leaves.values().map(|leaf| &*leaf.record.file).chain([&*record.folder]).collect()
+            }
+            Self::Take(record) if machine.snapshots.contains_key(&record.snapshot) => Vec::new(),
+            Self::Take(record) => vec![&record.folder],
+        }
+    }
+}
+
+/// Whether a switch, before the manifest or after it, is one of this machine: the files of a run that nothing else reads
+/// through, and of its neighbours.
+fn switch_problem(record: &SwitchRecord, machine: &Machine) -> Option<String> {
+    let (SwitchFiles { run, target, kept, parent, children, .. }, ids) = (&record.files, &record.run);
+    let wrong = |what: &str| Some(format!("the switch {what}"));
+    let ([first, .., top], [.., top_file]) = (&ids[..], &run[..]) else { return wrong("has no run") };
+    let Some(target_file) = run.get(*target).filter(|_| run.len() == ids.len()) else { return wrong("has no target") };
+    if *kept != target_file.file && *kept != top_file.file {
+        return wrong("keeps a name that is neither its target's nor its top's");
+    }
+    let images = &machine.images;
+    let Some(top_record) = images.get(top) else { return wrong("is of images that aren't the machine's") };
+    let sources = &ids[..ids.len() - 1];
+    let published = !images.contains_key(first);
+    let below = if published {
+        if top_record.file != *kept || sources.iter().any(|id| images.contains_key(id)) {
+            return wrong("is of other images than the manifest's");
+        }
+        let needed = |file: &FileRef| file.file != *kept && images.values().any(|record| record.file == file.file);
+        if run.iter().any(needed) {
+            return wrong("would remove an image that the machine needs");
+        }
+        top_record.parent
+    } else {
+        let same = |(id, file): (&ImageId, &FileRef)| {
+            images.get(id).is_some_and(|own| own.file == file.file && own.format == file.format && own.disk == record.disk)
+        };
+        if !ids.iter().zip(run).all(same) {
+            return wrong("is of other images than the manifest's");
+        }
+        let nodes = machine.snapshots.values().map(|node| &node.images).chain([&machine.now.images]);
+        let is_node = nodes.flat_map(|images| images.values()).any(|id| sources.contains(id));
+        let chained = ids.windows(2).all(|pair| images[&pair[1]].parent == Some(pair[0]));
+        let readers = images.values().filter(|record| record.parent.is_some_and(|parent| sources.contains(&parent))).count();
+        if is_node || !chained || readers != sources.len() {
+            return wrong("is of a run that something else needs");
+        }
+        images[first].parent
+    };
+    if below.and_then(|id| images.get(&id)).map(|record| &record.file) != parent.as_ref().map(|(file, _)| file) {
+        return wrong("names another parent than the manifest");
+    }
+    let in_trash = machine.trash.iter().filter_map(|item| Some((&item.file, item.image.as_ref()?.1.parent)));
+    let readers: Vec<_> = images.values().map(|record| (&record.file, record.parent)).chain(in_trash).collect();
+    if children.iter().any(|child| !readers.contains(&(&child.file, Some(*top)))) {
+        return wrong("links an image that doesn't read through its top");
+    }
+    None
 }

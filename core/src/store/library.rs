@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::machine_store::{DISKS, JOURNAL, LOCK, MANIFEST, MANIFEST_FORMAT, SNAPSHOTS, TRASH};
+use super::machine_store::{DISKS, JOURNAL, LOCK, MANIFEST, MANIFEST_FORMAT, SNAPSHOTS, TRASH, is_side_file};
 use super::names::name_problem;
 use super::{CreateRecord, Journal, MachineStore, Result, StoreError, json};
 use crate::clock::SharedClock;
@@ -56,6 +56,9 @@ pub struct Scan {
 const LIBRARY: &str = "library.json";
 const LIBRARY_FORMAT: &str = "snaptree-library";
 const LIBRARY_LOCK: &str = "library.lock";
+/// What a publication that was cut short leaves.
+const TEMPORARY_JOURNAL: &str = ".journal.json.new";
+const TEMPORARY_MANIFEST: &str = ".machine.json.new";
 /// What the name of a folder that is being removed starts with.
 const REMOVED: &str = ".removed-";
 
@@ -179,8 +182,27 @@ impl Library {
         }
         let _lock = self.host.lock(&dir.join(LOCK)).map_err(|error| StoreError::io(dir, "lock it", error))?;
         let journal = MachineStore::read_journal(&self.host, dir)?;
-        let unfinished = matches!(journal.entry, Journal::Create(_)) && !self.host.exists(&dir.join(MANIFEST));
+        let Journal::Create(record) = journal.entry else { return Ok(()) };
+        let unfinished = !self.host.exists(&dir.join(MANIFEST)) && self.holds_only(dir, &record.files)?;
         if unfinished { discard(&self.host, &self.folder, dir) } else { Ok(()) }
+    }
+
+    /// Whether a folder holds nothing but these files and what a creation puts beside them: a journal may be a stranger's.
+    fn holds_only(&self, dir: &Path, files: &[PathBuf]) -> Result<bool> {
+        let mut folders = vec![PathBuf::new()];
+        while let Some(folder) = folders.pop() {
+            let path = dir.join(&folder);
+            for entry in self.host.list(&path).map_err(|error| StoreError::io(&path, "list it", error))? {
+                let file = folder.join(&entry.name);
+                let own = [LOCK, JOURNAL, TEMPORARY_JOURNAL, TEMPORARY_MANIFEST].iter().any(|own| file == Path::new(own));
+                if entry.is_dir && folder == Path::new("") && [DISKS, SNAPSHOTS, TRASH].contains(&&*entry.name) {
+                    folders.push(file);
+                } else if entry.is_dir || !(own || files.iter().any(|made| *made == file || is_side_file(&file, made))) {
+                    return Ok(false);
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Creates a machine with its base images; it is returned locked.

@@ -1,6 +1,6 @@
 //! One machine's folder, opened and locked.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -8,7 +8,7 @@ use super::journal::{JOURNAL_FORMAT, JournalFile};
 use super::{History, Journal, Result, StoreError, json, recovery};
 use crate::clock::SharedClock;
 use crate::host_file::{Access, HostLock, SharedHost};
-use crate::snapshot::{ImageId, Machine, SwitchRecord, validate};
+use crate::snapshot::{ImageId, Machine, Snapshot, SwitchRecord, validate};
 use crate::units::ByteCount;
 
 pub(super) const MANIFEST: &str = "machine.json";
@@ -63,7 +63,7 @@ impl MachineStore {
         let lock = host.lock(&dir.join(LOCK)).map_err(|error| StoreError::io(dir, "lock the machine", error))?;
         let machine = Self::look(host, dir)?;
         let mut store = Self::with(host, clock, dir, machine, lock);
-        store.check_places()?;
+        store.check_places(None)?;
         for name in [MANIFEST, JOURNAL] {
             // What a publication that was cut short has left.
             let temporary = dir.join(format!(".{name}.new"));
@@ -79,6 +79,7 @@ impl MachineStore {
             if let Some(problem) = journal.entry.problem(&store.machine) {
                 return Err(StoreError::invalid(&dir.join(JOURNAL), "entry", problem));
             }
+            store.check_places(Some(&journal.entry))?;
             store.journal = Some(journal.entry);
             store.recovered.0 = recovery::recover(&mut store)?;
         }
@@ -94,16 +95,46 @@ impl MachineStore {
         json::read(&**host, &dir.join(JOURNAL), JOURNAL_FORMAT)
     }
 
-    /// The folders of all files lie inside the machine's folder, links resolved.
-    fn check_places(&self) -> Result<()> {
+    /// All files lie inside the machine's folder, links resolved, and a journal takes away none that the machine needs.
+    fn check_places(&self, journal: Option<&Journal>) -> Result<()> {
         let canonical = |path: &Path| self.host.canonical(path).map_err(|error| StoreError::io(path, "resolve links", error));
         let root = canonical(&self.dir)?;
-        let named = self.named_files();
-        let folders: BTreeSet<_> = named.iter().filter_map(|file| file.parent()).chain([Path::new(TRASH)]).collect();
-        for folder in folders {
-            let path = self.dir.join(folder);
+        let mut resolved: BTreeMap<PathBuf, PathBuf> = BTreeMap::new();
+        let mut place = |file: &Path| -> Result<PathBuf> {
+            let folder = file.parent().unwrap_or(Path::new(""));
+            let real = match resolved.get(folder) {
+                Some(real) => real,
+                None => {
+                    let there = folder.ancestors().find(|above| self.host.exists(&self.dir.join(above))).unwrap_or(Path::new(""));
+                    let missing = folder.strip_prefix(there).unwrap_or(folder);
+                    let real = canonical(&self.dir.join(there))?;
+                    if !real.starts_with(&root) {
+                        let problem = "is a link that leads out of the machine's folder";
+                        return Err(StoreError::invalid(&self.dir.join(there), "folder", problem));
+                    }
+                    resolved.entry(folder.to_owned()).or_insert(real.join(missing))
+                }
+            };
+            Ok(real.join(file.file_name().unwrap_or_default()))
+        };
+        if let Some(journal) = journal {
+            let needed: BTreeSet<PathBuf> = self.needed_files().map(&mut place).collect::<Result<_>>()?;
+            journal.files().try_for_each(|file| place(file).map(drop))?;
+            for file in journal.taken_away(&self.machine) {
+                let taken = place(file)?;
+                // The first that isn't before the folder itself is inside it, if any is.
+                if needed.range(taken.clone()..).next().is_some_and(|needed| needed.starts_with(&taken)) {
+                    let problem = format!("{} belongs to the machine and can't be taken away", file.display());
+                    return Err(StoreError::invalid(&self.dir.join(JOURNAL), "entry", problem));
+                }
+            }
+            return Ok(());
+        }
+        for file in self.named_files().iter().map(PathBuf::as_path).chain([HISTORY, TRASH].map(Path::new)) {
+            place(file)?;
+            let path = self.dir.join(file);
             if self.host.exists(&path) && !canonical(&path)?.starts_with(&root) {
-                return Err(StoreError::invalid(&path, "folder", "is a link that leads out of the machine's folder"));
+                return Err(StoreError::invalid(&path, "file", "is a link that leads out of the machine's folder"));
             }
         }
         Ok(())
@@ -214,12 +245,17 @@ impl MachineStore {
 
     /// Every file that the manifest names.
     fn named_files(&self) -> BTreeSet<PathBuf> {
+        let ghosts = self.machine.ghosts.values().flat_map(|ghost| own_files(&ghost.snapshot));
+        self.needed_files().chain(ghosts).map(Path::to_owned).collect()
+    }
+
+    /// Every file that a node or an undo stands on. What a ghost had is in the trash, under another name.
+    fn needed_files(&self) -> impl Iterator<Item = &Path> {
         let machine = &self.machine;
-        let nodes = machine.snapshots.values().chain(machine.ghosts.values().map(|ghost| &ghost.snapshot));
-        let of_nodes = nodes.flat_map(|node| node.memory.iter().map(|memory| &memory.file).chain(&node.screen));
-        let of_now = machine.now.memory.iter().map(|memory| &memory.file);
-        let images = machine.images.values().map(|record| &record.file);
-        images.chain(of_nodes).chain(of_now).chain(machine.trash.iter().map(|item| &item.file)).cloned().collect()
+        let of_nodes = machine.snapshots.values().flat_map(own_files);
+        let of_now = machine.now.memory.iter().map(|memory| &*memory.file);
+        let images = machine.images.values().map(|record| &*record.file);
+        images.chain(of_nodes).chain(of_now).chain(machine.trash.iter().map(|item| &*item.file))
     }
 
     /// Files in the folder that nothing names. An image's side files belong to it.
@@ -268,8 +304,13 @@ impl MachineStore {
     }
 }
 
+/// A node's memory and picture.
+fn own_files(node: &Snapshot) -> impl Iterator<Item = &Path> {
+    node.memory.iter().map(|memory| &memory.file).chain(&node.screen).map(PathBuf::as_path)
+}
+
 /// Whether a file stands beside an image as `<image's name>.<something>`.
-fn is_side_file(file: &Path, image: &Path) -> bool {
+pub(super) fn is_side_file(file: &Path, image: &Path) -> bool {
     let name = |path: &Path| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let (file_name, image_name) = (name(file), name(image));
     file.parent() == image.parent() && file_name.strip_prefix(&image_name).is_some_and(|rest| rest.starts_with('.'))

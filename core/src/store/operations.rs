@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
 use uuid::Uuid;
 
 use super::machine_store::SNAPSHOTS;
@@ -116,7 +117,8 @@ impl MachineStore {
     /// Empties the trash: everything, or what is older than the setting says; returns the bytes that came back.
     pub fn empty_trash(&mut self, all: bool) -> Result<ByteCount> {
         self.ready(Ok(()))?;
-        let oldest = self.clock.now() - chrono::Duration::hours(self.machine.settings.trash_hours.into());
+        let hours = chrono::Duration::hours(self.machine.settings.trash_hours.into());
+        let oldest = self.clock.now().checked_sub_signed(hours).unwrap_or(DateTime::<Utc>::MIN_UTC);
         let change = snapshot::empty_trash(&self.machine, if all { TrashSelection::All } else { TrashSelection::Before(oldest) });
         let held = |items: &[TrashItem]| items.iter().map(|item| item.held).sum::<ByteCount>();
         let freed = held(&self.machine.trash).saturating_sub(held(&change.machine.trash));

@@ -61,7 +61,7 @@ pub(super) fn undo_take(store: &MachineStore, record: &TakeRecord) -> Result<()>
 
 /// Whether any of the new leaves owns anything: then the machine was switched to them.
 fn holds_anything(store: &MachineStore, record: &TakeRecord) -> Result<bool> {
-    const STRIDE: u64 = 16 << 30;
+    const STRIDE: u64 = 1 << 30;
     for leaf in record.leaves.values() {
         let image = disk::open(&store.host, &store.dir.join(&leaf.record.file), leaf.record.format, Access::Write)?;
         let size = image.info().virtual_size.0;
@@ -186,8 +186,14 @@ fn relink(store: &MachineStore, image: ImageId) -> Result<()> {
     if leads_to(&*child, &parent_path) {
         return Ok(());
     }
-    drop(child);
     let data_write_id = open_image(store, parent, Access::Look)?.info().data_write_id;
+    let link = child.info().parent.unwrap_or_default();
+    if link.linkage != data_write_id && link.linkage2 != Some(data_write_id) {
+        let (expected, found) = (link.linkage, data_write_id);
+        let kind = disk::DiskErrorKind::ParentChanged { parent: parent_path, expected, found };
+        return Err(disk::DiskError::new(&child.path(), kind).into());
+    }
+    drop(child);
     let child = open_image(store, image, Access::Write)?;
     child.set_parent(&ParentTarget { path: parent_path, data_write_id })?;
     child.freeze()?;
