@@ -48,7 +48,7 @@ pub fn merge_files(
     progress: &mut dyn FnMut(Progress) -> bool,
 ) -> Result<Option<Merged>> {
     let journal_path = journal_path(top);
-    let mut journal = match read_journal(host, &journal_path, gate)? {
+    let mut journal = match read_journal(host, top, &journal_path, gate)? {
         Some(journal) => journal,
         None => new_journal(host, top, into, gate)?,
     };
@@ -95,8 +95,8 @@ fn publish(host: &SharedHost, path: &Path, journal: &FileJournal) -> Result<()> 
     publish_file(&**host, path, &bytes).map_err(|source| io("publish", path, source))
 }
 
-/// A journal is input: every file that it names must lie inside the gate.
-fn read_journal(host: &SharedHost, path: &Path, gate: &Gate) -> Result<Option<FileJournal>> {
+/// A journal is input: it must be that of a merge of `top`, of files inside the gate that belong together.
+fn read_journal(host: &SharedHost, top: &Path, path: &Path, gate: &Gate) -> Result<Option<FileJournal>> {
     if !host.exists(path) {
         return Ok(None);
     }
@@ -117,7 +117,55 @@ fn read_journal(host: &SharedHost, path: &Path, gate: &Gate) -> Result<Option<Fi
     if let Some(outside) = named.find(|file| !gate.admits(&**host, file)) {
         return Err(invalid(format!("it names {}, which lies outside the folders that were opened", outside.display())));
     }
+    let place = |file: &Path| {
+        let folder = file.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let in_folder = || Some(host.canonical(folder).ok()?.join(file.file_name()?));
+        host.canonical(file).ok().or_else(in_folder)
+    };
+    let top_file = &journal.run[journal.run.len() - 1].file;
+    if place(top_file).is_none_or(|own| Some(own) != place(top)) {
+        return Err(invalid(format!("it is about {}, not about {}", top_file.display(), top.display())));
+    }
+    check_files(host, &journal).map_err(|error| match error {
+        MergeError::Refused(problem) => invalid(problem),
+        other => other,
+    })?;
     Ok(Some(journal))
+}
+
+/// The files that are there are those that the journal was written about: nothing else is merged, removed or linked.
+fn check_files(host: &SharedHost, journal: &FileJournal) -> Result<()> {
+    let refused = |file: &FileRef, what: &str| Err(MergeError::Refused(format!("{} {what}", file.file.display())));
+    let look = |file: &FileRef| Ok::<_, MergeError>(disk::open(host, &file.file, file.format, Access::Look)?.info());
+    // The top is removed last; what it was lives on in the target.
+    let top = journal.run.last().filter(|top| host.exists(&top.file));
+    let stray = journal.run[1..].iter().find(|file| top.is_none() && host.exists(&file.file));
+    if let Some(file) = stray {
+        return refused(file, "is there without the image that reads through it");
+    }
+    let top_id = look(top.unwrap_or(&journal.run[0]))?.data_write_id;
+    let mut below: Option<Uuid> = None;
+    for (place, file) in journal.run.iter().enumerate().filter(|(_, file)| host.exists(&file.file)) {
+        let info = look(file)?;
+        let link = info.parent.as_ref();
+        let accepts = |id: &Uuid| link.is_some_and(|link| link.linkage == *id || link.linkage2 == Some(*id));
+        // The one below it was removed: what it was called is known.
+        let expected = below.or_else(|| journal.new_ids.get(place.wrapping_sub(1)).copied());
+        if place > 0 && !expected.as_ref().is_some_and(accepts) {
+            return refused(file, "doesn't read through the image below it in the run");
+        }
+        let next_is_there = journal.run.get(place + 1).is_some_and(|next| host.exists(&next.file));
+        below = next_is_there.then_some(info.data_write_id);
+    }
+    for child in
+        journal.switch.as_ref().map_or(&journal.children, |files| &files.children).iter().filter(|c| host.exists(&c.file))
+    {
+        let link = look(child)?.parent;
+        if link.is_none_or(|link| link.linkage != top_id && link.linkage2 != Some(top_id)) {
+            return refused(child, "doesn't read through the top of the run");
+        }
+    }
+    Ok(())
 }
 
 fn new_journal(host: &SharedHost, top: &Path, into: Option<&Path>, gate: &Gate) -> Result<FileJournal> {

@@ -2,10 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
+
 use super::machine::fill;
 use crate::chain::{Chain, Gate};
 use crate::disk::{self, CreateOptions, ImageFormat};
-use crate::host_file::{Access, Host};
+use crate::host_file::{Access, Host, publish_file, read_file};
 use crate::merge::{MergeError, merge_files};
 use crate::testing::{CrashPoint, MemHost, Random, for_some_crash_points};
 use crate::units::ByteCount;
@@ -101,4 +103,66 @@ fn a_merge_of_files_goes_on_after_a_crash() {
         assert_eq!(host.files(), ["other", "x1", "x4"].map(path));
     };
     for_some_crash_points(7, 30, setup, operation, check);
+}
+
+/// Every file and what is in it.
+fn files(host: &MemHost) -> Vec<(PathBuf, Vec<u8>)> {
+    host.files().into_iter().map(|file| (file.clone(), read_file(host, &file, 64 << 20).unwrap())).collect()
+}
+
+#[test]
+fn a_journal_names_only_files_of_its_merge() {
+    let host = MemHost::new();
+    build(&host, 3);
+    host.create_dir_all(Path::new("/outside")).unwrap();
+    publish_file(&host, Path::new("/outside/secret"), b"nobody's business").unwrap();
+    publish_file(&host, &path("notes"), b"not an image").unwrap();
+    let id = |name: &str| {
+        let shared = host.shared();
+        disk::open(&shared, &path(name), ImageFormat::Vhdx, Access::Look).unwrap().info().data_write_id
+    };
+    let list = |names: &[&str]| -> Vec<_> {
+        let full = |name: &&str| if name.starts_with('/') { PathBuf::from(name) } else { path(name) };
+        names.iter().map(|name| json!({ "file": full(name), "format": "vhdx" })).collect()
+    };
+    let nil = uuid::Uuid::nil();
+    let make = |run: &[&str], children: &[&str], switch: bool, top: uuid::Uuid| {
+        let (run, children) = (list(run), list(children));
+        let ids: Vec<_> = run[1..].iter().map(|_| nil).collect();
+        let files = json!({ "run": run, "target": 0, "kept": run[0]["file"], "parent": null, "data_write_id": top,
+            "children": children });
+        json!({ "format": "snaptree-file-merge", "run": run, "new_ids": ids, "children": children,
+            "switch": if switch { files } else { json!(null) } })
+    };
+    let top = id("x3");
+    for (journal, words) in [
+        // Removed without a look, as the top is gone already.
+        (make(&["x1", "notes", "gone"], &[], true, top), "about /disks/gone"),
+        (make(&["x1", "x4", "x3"], &[], true, top), "doesn't read through the image below it"),
+        (make(&["x1", "notes", "x3"], &[], true, top), "notes"),
+        (make(&["x1", "x2", "x4"], &[], true, top), "about /disks/x4"),
+        (make(&["x2", "x1", "x3"], &[], false, top), "doesn't read through the image below it"),
+        (make(&["x1", "x3"], &[], false, top), "doesn't read through the image below it"),
+        (make(&["x2", "x3"], &["x2"], true, top), "doesn't read through the top"),
+        (make(&["x2", "x3"], &["x1"], false, top), "doesn't read through the top"),
+        (make(&["x2", "x3"], &["/outside/secret"], false, top), "outside the folders"),
+        (make(&["/outside/secret", "x3"], &[], false, top), "outside the folders"),
+        (make(&["x3"], &[], false, top), "isn't the journal"),
+        (json!({ "format": "else" }), "missing field"),
+        (json!(null), "line 1"),
+    ] {
+        publish_file(&host, &path(".x3.merge.json"), journal.to_string().as_bytes()).unwrap();
+        let before = files(&host);
+        let error = merge(&host, "x3", Some("x1")).unwrap_err().to_string();
+        assert!(error.contains(words), "{words}: {error}");
+        assert!(files(&host) == before, "{words}: something was changed");
+    }
+    // The top is gone: what stands between is no leftover of its merge.
+    host.remove_file(&path("x3")).unwrap();
+    let journal = make(&["x1", "x2", "x3"], &[], true, top);
+    publish_file(&host, &path(".x3.merge.json"), journal.to_string().as_bytes()).unwrap();
+    let before = files(&host);
+    let error = merge(&host, "x3", Some("x1")).unwrap_err().to_string();
+    assert!(error.contains("x2 is there without"), "{error}");
+    assert!(files(&host) == before);
 }
