@@ -10,7 +10,7 @@ use super::{Answer, Command, Event, Place, Power, Refusal, wire};
 use crate::clock::Clock;
 use crate::cost::{MergeSample, VolumeState};
 use crate::host_file::{Host, read_file};
-use crate::snapshot::{Machine, MachineId, Tree};
+use crate::snapshot::{Machine, MachineId, TrashItem, Tree};
 use crate::store::{HistoryRecord, MachineStore, open_folder};
 use crate::units::ByteCount;
 
@@ -177,7 +177,8 @@ impl Engine {
         let due = |entry: &&mut Entry| {
             let hours = chrono::Duration::hours(entry.machine.settings.trash_hours.into());
             let idle = entry.job.is_none() && entry.connection.is_none() && entry.starting.is_none();
-            idle && entry.place == Place::Library && entry.machine.trash.iter().any(|item| item.removed + hours < now)
+            let old = |item: &TrashItem| item.removed.checked_add_signed(hours).is_some_and(|end| end < now);
+            idle && entry.place == Place::Library && entry.machine.trash.iter().any(old)
         };
         let due: Vec<_> = self.machines.values_mut().filter(due).map(|entry| entry.machine.id).collect();
         for machine in due {

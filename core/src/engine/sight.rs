@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::sync::Arc;
 
+use crate::chain::Gate;
 use crate::cost::{Census, CensusImage, FileFacts, Layout, census_of};
-use crate::disk::{self, DiskError, Image, ImageInfo};
+use crate::disk::{self, DiskError, DiskErrorKind, Image, ImageInfo};
 use crate::host_file::{Access, SharedHost};
 use crate::snapshot::{DiskId, ImageId, ImageRecord, Machine};
 use crate::units::ByteCount;
@@ -105,6 +106,10 @@ impl Sight {
         let path = folder.join(&record.file);
         let image = match open.get(&id) {
             Some(image) => image.clone(),
+            // A folder that is only looked at may be a stranger's, and hold links that lead anywhere.
+            None if host.exists(&path) && !Gate::new([folder.to_owned()]).admits(&**host, &path) => {
+                return Err(DiskError::new(&path, DiskErrorKind::OutsideGate(path.clone())));
+            }
             None => disk::open(host, &path, record.format, Access::Look)?,
         };
         let info = image.info();
@@ -134,7 +139,9 @@ impl Sight {
 }
 
 fn unreadable(host: &SharedHost, folder: &Path, record: &ImageRecord, error: &DiskError) -> FileFacts {
-    let file = host.open(&folder.join(&record.file), Access::Look);
+    let path = folder.join(&record.file);
+    let inside = Gate::new([folder.to_owned()]).admits(&**host, &path);
+    let file = if inside { host.open(&path, Access::Look) } else { Err(std::io::ErrorKind::NotFound.into()) };
     let file_size = file.as_ref().ok().and_then(|file| file.len().ok()).unwrap_or_default();
     let held = file.ok().and_then(|file| file.held_bytes().ok()).unwrap_or_default();
     FileFacts {
