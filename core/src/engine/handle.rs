@@ -73,6 +73,11 @@ impl EngineHandle {
 }
 
 impl EngineHandle {
+    /// Messages that the worker hasn't heard yet, everybody's.
+    pub(super) fn requests_waiting(&self) -> usize {
+        self.inbox.len()
+    }
+
     /// Listens no longer: the events end.
     pub(super) fn leave(&self) {
         let _ = self.inbox.send(Inbox::Unsubscribe(self.id));

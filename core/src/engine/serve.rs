@@ -3,17 +3,21 @@
 use std::io;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use crossbeam_channel::Sender;
 use interprocess::local_socket::prelude::*;
 
 use super::handle::EngineHandle;
 use super::worker::{Engine, EngineOptions, Inbox};
-use super::{Event, Refusal, wire};
+use super::{Refusal, wire};
 use crate::snapshot::MachineId;
 
-/// Events that may wait for a slow client before pictures are left out.
-const PATIENCE: usize = 16;
+/// How long to wait before accepting again when that failed, such as for want of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+/// Requests that may wait for the engine; further ones stay in their clients' sockets.
+const REQUESTS_WAITING: usize = 64;
 
 /// Owns a machine from its start to its stop; returns when it is off and everything is flushed.
 /// The machine's lock is held throughout, and clients are served on the machine's socket.
@@ -28,7 +32,10 @@ pub fn serve(options: EngineOptions, machine: MachineId) -> Result<(), Refusal> 
     let accepting = thread::Builder::new().name("accept".into()).spawn(move || {
         for stream in listener.incoming() {
             // One client that can't be served is no reason to stop serving the others.
-            let Ok(stream) = stream else { continue };
+            let Ok(stream) = stream else {
+                thread::sleep(ACCEPT_PAUSE);
+                continue;
+            };
             if let Err(error) = attend(stream, inbox.clone()) {
                 tracing::warn!("a client could not be served: {error}");
             }
@@ -48,6 +55,13 @@ fn attend(stream: LocalSocketStream, inbox: Sender<Inbox>) -> io::Result<()> {
     let (reading, asked) = (handle.clone(), stream.clone());
     thread::Builder::new().name("client's requests".into()).spawn(move || {
         while let Ok(request) = wire::receive(&mut &*asked) {
+            // Whom nothing is told any more is hung up on.
+            if Arc::strong_count(&reading) == 1 {
+                break;
+            }
+            while reading.requests_waiting() > REQUESTS_WAITING {
+                thread::sleep(Duration::from_millis(1));
+            }
             if reading.send(request).is_err() {
                 return;
             }
@@ -56,9 +70,6 @@ fn attend(stream: LocalSocketStream, inbox: Sender<Inbox>) -> io::Result<()> {
     })?;
     thread::Builder::new().name("client's events".into()).spawn(move || {
         for event in handle.events().iter() {
-            if matches!(event, Event::Live { .. }) && handle.events().len() > PATIENCE {
-                continue;
-            }
             if wire::send(&mut &*stream, &event).is_err() {
                 handle.leave();
                 return;

@@ -55,6 +55,11 @@ struct Subscriber {
     waker: Waker,
 }
 
+/// Events that may wait for one who listens slowly before pictures are left out.
+const PICTURE_PATIENCE: usize = 16;
+/// And before it counts as gone.
+const PATIENCE: usize = 1 << 16;
+
 /// Events go out here: to everybody, or as an answer to the one who asked.
 #[derive(Default)]
 pub(super) struct Outbox {
@@ -70,10 +75,14 @@ impl Outbox {
         id
     }
 
-    /// Sends to one; one who is gone is forgotten.
+    /// Sends to one; one who is gone is forgotten, and so is one who has stopped listening without going.
     pub fn send(&mut self, to: SubscriberId, event: Event) {
         if let Some(subscriber) = self.subscribers.get(&to) {
-            if subscriber.events.send(event).is_err() {
+            let waiting = subscriber.events.len();
+            if waiting > PICTURE_PATIENCE && matches!(event, Event::Live { .. }) {
+                return;
+            }
+            if waiting > PATIENCE || subscriber.events.send(event).is_err() {
                 self.subscribers.remove(&to);
             } else if let Some(wake) = subscriber.waker.get() {
                 wake();
@@ -183,7 +192,8 @@ impl Engine {
 
     /// Does a bounded amount of work; returns how long nothing needs to be done.
     pub fn tick(&mut self) -> Duration {
-        while let Ok(message) = self.receiver.try_recv() {
+        // No more than wait already: whoever asks without end doesn't keep the jobs from working.
+        for message in self.receiver.try_iter().take(self.receiver.len()).collect::<Vec<_>>() {
             self.hear(message);
         }
         let now = self.options.clock.elapsed();
@@ -310,5 +320,31 @@ impl Engine {
             }
         }
         self.publish_changes();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::vm::{Screen, WorkloadCounters};
+
+    #[test]
+    fn one_who_does_not_listen_costs_little() {
+        let mut outbox = Outbox::default();
+        let (sender, events) = unbounded();
+        let id = outbox.add(sender, Waker::default());
+        let screen = Arc::new(Screen { width: 0, height: 0, png: Vec::new(), generation: 0, checksum: 0 });
+        let live = Event::Live { machine: MachineId::new(), screen, counters: WorkloadCounters::default() };
+        for _ in 0..1000 {
+            outbox.publish(&live);
+        }
+        assert_eq!(events.len(), PICTURE_PATIENCE + 1);
+        let gone = Event::Gone(MachineId::new());
+        for _ in 0..2 * PATIENCE {
+            outbox.send(id, gone.clone());
+        }
+        assert_eq!(events.len(), PATIENCE + 1);
+        assert!(!outbox.is_heard());
+        assert!(events.iter().last().is_some(), "and the events come to an end");
     }
 }
