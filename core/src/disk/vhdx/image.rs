@@ -91,7 +91,12 @@ impl VhdxImage {
         if headers.log_in_use() {
             let overlay = log::read(&raw, log_region(&headers), headers.current.log_guid)?;
             if writable {
-                log::replay(&raw, &overlay)?;
+                // What the log makes of the file must open: else the file stays as it is.
+                let mut replayed = RawFile::new(raw.host().clone())?;
+                replayed.set_overlay(overlay);
+                let looked_at = Self::assemble(host, replayed, headers.clone(), false)?;
+                looked_at.apply_pending()?;
+                log::replay(&raw, looked_at.raw.overlay())?;
                 let mut header = headers.current;
                 header.log_guid = Guid::ZERO;
                 headers.replace(&raw, header)?;
@@ -149,10 +154,10 @@ impl VhdxImage {
     fn apply_pending(&self) -> Result<()> {
         let mut writer = self.settled();
         let changes = writer.pending.read(writer.headers.current.file_write_guid)?;
+        if !changes.iter().all(|patches| fits(patches, &self.raw)) {
+            return Err(DiskError::invalid(self.raw.path(), 0, "side file", "has changes outside the image's metadata"));
+        }
         for patches in changes {
-            if !fits(&patches, &self.raw) {
-                return Err(DiskError::invalid(self.raw.path(), 0, "side file", "has changes outside the image's metadata"));
-            }
             lock(&self.pages).patch(&self.raw, &patches)?;
             if self.is_writable() && lock(&self.pages).dirty_count() >= writer.dirty_limit() {
                 self.raw.flush()?;

@@ -86,6 +86,11 @@ impl RawFile {
         self.overlay = overlay;
     }
 
+    /// What is laid over it.
+    pub fn overlay(&self) -> &Overlay {
+        &self.overlay
+    }
+
     /// The host's file.
     pub fn host(&self) -> &Arc<dyn HostFile> {
         &self.file

@@ -85,7 +85,7 @@ fn item(host: &MemHost, index: u64) -> (u64, u64) {
 fn refused(host: &MemHost, words: &[&str]) {
     let steps = host.steps();
     for access in [Access::Look, Access::Read, Access::Write] {
-        let error = open(host, access).unwrap_err();
+        let Err(error) = open(host, access) else { panic!("{words:?}: it is opened") };
         let text = error.to_string();
         assert!(text.starts_with(PATH) && error.offset.is_some() && text.contains("at byte"), "{text}");
         assert!(words.iter().all(|word| text.contains(word)), "{words:?}: {text}");
@@ -197,8 +197,7 @@ fn regions_and_headers_that_cannot_be_are_named() {
             refused(&host, words);
         }
     }
-    for (length, words) in
-        [(MIB / 2, "Signature"), (MIB, "ends after the file"), (BAT, "ends after the file"), (0, "Signature")]
+    for (length, words) in [(MIB / 2, "Signature"), (MIB, "ends after the file"), (BAT, "ends after the file"), (0, "Signature")]
     {
         let host = made();
         host.shared().open(Path::new(PATH), Access::Write).unwrap().set_len(length).unwrap();
@@ -340,6 +339,20 @@ fn log_entries_that_cannot_be_are_named() {
     put_headers(&host, 72, &(4_u64 << 30).to_le_bytes());
     put_headers(&host, 68, &(1_u32 << 30).to_le_bytes());
     refused(&host, &["its log has 1073741824 bytes"]);
+}
+
+/// The log would put something into the file that can't be: it isn't replayed into it.
+#[test]
+fn a_log_that_makes_no_file_of_it_changes_nothing() {
+    let (host, guid) = (made(), Guid([5; 16]));
+    let length = host.shared().open(Path::new(PATH), Access::Look).unwrap().len().unwrap();
+    let pages = [(DATA, [9; PAGE_SIZE]), (METADATA, [b'x'; PAGE_SIZE])].map(|(at, bytes)| {
+        let mut page = Page::new_zeroed();
+        page.copy_from_slice(&bytes);
+        (at, page.into())
+    });
+    put_log(&host, &[log::encode(guid, 0, length, &pages)], guid);
+    refused(&host, &["Signature"]);
 }
 
 #[test]
