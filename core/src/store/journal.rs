@@ -103,7 +103,12 @@ impl Journal {
     pub(super) fn problem(&self, machine: &Machine) -> Option<String> {
         let bad = self.files().find_map(|file| path_problem(file).map(|problem| format!("{} {problem}", file.display())));
         bad.or_else(|| match self {
-            Self::Create(_) | Self::Change(_) => None,
+            Self::Create(_) => None,
+            Self::Change(record) => {
+                let others = |growth: &&Growth| !machine.now.images.values().any(|image| *image == growth.image);
+                let wrong = record.grown.iter().find(others)?;
+                Some(format!("the image {} isn't one that Now writes to, and can't grow", wrong.image))
+            }
             Self::Take(record) => {
                 let inside = record.folder.starts_with("Snapshots") && record.folder.components().count() == 2;
                 (!inside).then(|| format!("folder {} must lie in Snapshots", record.folder.display()))

@@ -180,6 +180,10 @@ fn journals_take_nothing_away_that_is_needed() {
             "moves": [{ "from": "nothing", "to": file }] } });
         refused(&host, "journal.json", &journal(&host, &moved), &["leads out"]);
     }
+    let parent = of_a.images[&disk0()];
+    let grown = json!({ "change": { "generation": old, "operation": "x", "created": [], "removes": [], "restored": [],
+        "moves": [], "grown": [{ "image": parent, "size": 1_u64 << 30 }] } });
+    refused(&host, "journal.json", &journal(&host, &grown), &["can't grow"]);
     let take = |generation: u64, folder: &Path, file: &Path| {
         let mut record = leaf.clone();
         record.file = file.into();
