@@ -126,15 +126,21 @@ fn read_journal(host: &SharedHost, top: &Path, path: &Path, gate: &Gate) -> Resu
     if place(top_file).is_none_or(|own| Some(own) != place(top)) {
         return Err(invalid(format!("it is about {}, not about {}", top_file.display(), top.display())));
     }
-    check_files(host, &journal).map_err(|error| match error {
+    let top_id = check_files(host, &journal).map_err(|error| match error {
         MergeError::Refused(problem) => invalid(problem),
         other => other,
     })?;
+    // What reads through the top and isn't listed would lose it.
+    let mut journal = journal;
+    let found = readers(host, &[top_id], &journal.run)?;
+    let listed = journal.switch.as_mut().map_or(&mut journal.children, |files| &mut files.children);
+    listed.extend(found.into_iter().filter(|file| !listed.contains(file)).collect::<Vec<_>>());
     Ok(Some(journal))
 }
 
 /// The files that are there are those that the journal was written about: nothing else is merged, removed or linked.
-fn check_files(host: &SharedHost, journal: &FileJournal) -> Result<()> {
+/// Returns the identifier by which the top's children know it.
+fn check_files(host: &SharedHost, journal: &FileJournal) -> Result<Uuid> {
     let refused = |file: &FileRef, what: &str| Err(MergeError::Refused(format!("{} {what}", file.file.display())));
     let look = |file: &FileRef| Ok::<_, MergeError>(disk::open(host, &file.file, file.format, Access::Look)?.info());
     // The top is removed last; what it was lives on in the target.
@@ -165,7 +171,7 @@ fn check_files(host: &SharedHost, journal: &FileJournal) -> Result<()> {
             return refused(child, "doesn't read through the top of the run");
         }
     }
-    Ok(())
+    Ok(top_id)
 }
 
 fn new_journal(host: &SharedHost, top: &Path, into: Option<&Path>, gate: &Gate) -> Result<FileJournal> {
@@ -188,17 +194,18 @@ fn new_journal(host: &SharedHost, top: &Path, into: Option<&Path>, gate: &Gate) 
     let images = &chain[first..];
     let run = images.iter().map(|image| Ok(FileRef { file: canonical(&image.path())?, format: image.info().format }));
     let run: Vec<FileRef> = run.collect::<Result<_>>()?;
-    let children = readers(host, images, &run)?;
+    let ids: Vec<Uuid> = images.iter().map(|image| image.info().data_write_id).collect();
+    let children = readers(host, &ids, &run)?;
     let new_ids = images[1..].iter().map(|_| Uuid::new_v4()).collect();
     Ok(FileJournal { format: JOURNAL_FORMAT.into(), run, new_ids, children, switch: None })
 }
 
-/// The other files in the run's folders that read through the top. Refused where one reads through another image of the run.
-fn readers(host: &SharedHost, images: &[Arc<dyn Image>], run: &[FileRef]) -> Result<Vec<FileRef>> {
+/// The other files in the run's folders that read through the top, whose identifier is the last of these. Refused where one
+/// reads through another one of them.
+fn readers(host: &SharedHost, ids: &[Uuid], run: &[FileRef]) -> Result<Vec<FileRef>> {
     let mut folders: Vec<PathBuf> = run.iter().filter_map(|file| file.file.parent().map(Path::to_path_buf)).collect();
     folders.sort();
     folders.dedup();
-    let ids: Vec<Uuid> = images.iter().map(|image| image.info().data_write_id).collect();
     let mut children = Vec::new();
     for folder in folders {
         for entry in host.list(&folder).map_err(|source| io("list", &folder, source))? {

@@ -2,14 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::machine::fill;
 use crate::chain::{Chain, Gate};
 use crate::disk::{self, CreateOptions, ImageFormat};
 use crate::host_file::{Access, Host, publish_file, read_file};
 use crate::merge::{MergeError, merge_files};
-use crate::testing::{CrashPoint, MemHost, Random, for_some_crash_points};
+use crate::testing::{CrashMode, CrashPoint, MemHost, Random, for_some_crash_points};
 use crate::units::ByteCount;
 
 fn path(name: &str) -> PathBuf {
@@ -165,4 +165,30 @@ fn a_journal_names_only_files_of_its_merge() {
     let error = merge(&host, "x3", Some("x1")).unwrap_err().to_string();
     assert!(error.contains("x2 is there without"), "{error}");
     assert!(files(&host) == before);
+}
+
+#[test]
+fn a_reader_that_a_journal_does_not_list_is_linked_too() {
+    let host = MemHost::new();
+    build(&host, 4);
+    let kept = ["other", "x4"].map(|name| content(&host, name));
+    let journal = path(".x3.merge.json");
+    for in_switch in [false, true] {
+        let cut = |step: u64| {
+            let host = host.fork();
+            host.crash_at(host.steps() + step);
+            assert!(merge(&host, "x3", Some("x1")).is_err());
+            let host = host.crash(CrashMode::Kill, 0);
+            let text = read_file(&host, &journal, 1 << 20).ok()?;
+            let value: Value = serde_json::from_slice(&text).unwrap();
+            (value["switch"].is_object() == in_switch).then_some((host, value))
+        };
+        let (host, mut value) = (1..400).find_map(cut).unwrap();
+        let listed = if in_switch { &mut value["switch"]["children"] } else { &mut value["children"] };
+        assert_eq!(listed.as_array().unwrap().len(), 2);
+        *listed = json!([]);
+        publish_file(&host, &journal, value.to_string().as_bytes()).unwrap();
+        merge(&host, "x3", Some("x1")).unwrap().unwrap();
+        assert!(["other", "x4"].map(|name| content(&host, name)) == kept, "in the switch: {in_switch}");
+    }
 }
