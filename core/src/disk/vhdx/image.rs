@@ -14,10 +14,10 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use uuid::Uuid;
 
 use super::bat::{BatEntry, BlockState, Geometry};
-use super::format::{BITMAP_BLOCK_SIZE, Guid, MIB, PAGE, PAGE_SIZE};
+use super::format::{BITMAP_BLOCK_SIZE, Guid, MIB, PAGE, PAGE_SIZE, REGION_TABLE_OFFSETS};
 use super::header::Headers;
 use super::log;
-use super::metadata::{MetadataTable, Parameters};
+use super::metadata::{MetadataTable, Parameters, Patches};
 use super::pages::{Page, Pages, RawFile};
 use super::pending::{Pending, fits};
 use super::region::{Region, Regions};
@@ -150,6 +150,24 @@ impl VhdxImage {
         }))
     }
 
+    /// What changes make of the tables and the metadata must open as well.
+    fn check_changes(&self, writer: &Writer, changes: &[Patches]) -> Result<()> {
+        let g = self.geometry();
+        let tables = (REGION_TABLE_OFFSETS[0], MIB);
+        let touches = |(start, end): (u64, u64), (offset, bytes): &&(u64, Vec<u8>)| {
+            *offset < end && offset + bytes.len() as u64 > start && !bytes.is_empty()
+        };
+        let metadata = (g.regions.metadata.offset, g.regions.metadata.end());
+        let mut told = changes.iter().flatten().filter(|patch| touches(tables, patch) || touches(metadata, patch)).peekable();
+        if told.peek().is_none() {
+            return Ok(());
+        }
+        let mut changed = RawFile::new(self.raw.host().clone())?;
+        changed.set_overlay(self.raw.overlay().clone());
+        told.try_for_each(|(offset, bytes)| changed.lay_over(*offset, bytes))?;
+        Self::assemble(&self.host, changed, writer.headers.clone(), false).map(drop)
+    }
+
     /// Applies what a killed process of this boot had acknowledged: into the file if we may, in memory otherwise.
     fn apply_pending(&self) -> Result<()> {
         let mut writer = self.settled();
@@ -157,6 +175,7 @@ impl VhdxImage {
         if !changes.iter().all(|patches| fits(patches, &self.raw)) {
             return Err(DiskError::invalid(self.raw.path(), 0, "side file", "has changes outside the image's metadata"));
         }
+        self.check_changes(&writer, &changes)?;
         for patches in changes {
             lock(&self.pages).patch(&self.raw, &patches)?;
             if self.is_writable() && lock(&self.pages).dirty_count() >= writer.dirty_limit() {

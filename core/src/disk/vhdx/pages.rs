@@ -20,7 +20,7 @@ const CLEAN_PAGES_MAX: usize = 64;
 const ZERO_PIECE: usize = 1 << 20;
 
 /// What a log says that wasn't replayed into the file: first the zeros, then the pages.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 pub struct Overlay {
     /// Ranges that are zero: first byte to first byte after. None touches another.
     pub zeros: BTreeMap<u64, u64>,
@@ -84,6 +84,20 @@ impl RawFile {
     pub fn set_overlay(&mut self, overlay: Overlay) {
         self.length = self.len().max(overlay.length).into();
         self.overlay = overlay;
+    }
+
+    /// The same file with one more change laid over it; it is only read.
+    pub fn lay_over(&mut self, offset: u64, bytes: &[u8]) -> Result<()> {
+        let end = offset + bytes.len() as u64;
+        for at in (offset / PAGE * PAGE..end).step_by(PAGE_SIZE) {
+            let mut page = Box::new([0; PAGE_SIZE]);
+            self.read(&mut page[..(self.len() - at).min(PAGE) as usize], at, "read what is changed")?;
+            let (from, to) = (offset.max(at), end.min(at + PAGE));
+            page[(from - at) as usize..(to - at) as usize]
+                .copy_from_slice(&bytes[(from - offset) as usize..(to - offset) as usize]);
+            self.overlay.pages.insert(at, page);
+        }
+        Ok(())
     }
 
     /// What is laid over it.

@@ -8,6 +8,7 @@ use zerocopy::FromZeros;
 use super::super::format::{Guid, LogEntryHeader, MIB, PAGE, PAGE_SIZE, checksum};
 use super::super::header::{self, Headers};
 use super::super::pages::{Overlay, Page, RawFile};
+use super::super::pending::Pending;
 use super::super::{log, parent_locator::ParentLocator};
 use super::{Maker, options};
 use crate::disk::{self, DiskErrorKind, Image, ImageFormat, Result};
@@ -353,6 +354,30 @@ fn a_log_that_makes_no_file_of_it_changes_nothing() {
     });
     put_log(&host, &[log::encode(guid, 0, length, &pages)], guid);
     refused(&host, &["Signature"]);
+}
+
+/// The same of a side file, whose changes are all looked at before the first is applied.
+#[test]
+fn a_side_file_that_makes_no_file_of_it_changes_nothing() {
+    for (last, words) in [
+        ((METADATA, b"metadat?".to_vec()), "Signature"),
+        ((192 << 10, vec![0; 8]), "Region Table"),
+        ((u64::MAX, vec![1]), "side file"),
+        ((64 << 10, vec![1]), "side file"),
+    ] {
+        let host = made();
+        if words == "Region Table" {
+            put(&host, 256 << 10, &[0; 8]);
+        }
+        let file = host.shared().open(Path::new(PATH), Access::Look).unwrap();
+        let id = Headers::read(&RawFile::new(file).unwrap()).unwrap().current.file_write_guid;
+        let mut side = Pending::new(&host.shared(), Path::new(PATH));
+        side.append(id, &vec![(BAT, get(&host, BAT, 8))]).unwrap();
+        drop(open(&host, Access::Look).unwrap());
+        side.append(id, &vec![last]).unwrap();
+        drop(side);
+        refused(&host, &[words]);
+    }
 }
 
 #[test]
