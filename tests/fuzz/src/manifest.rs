@@ -281,6 +281,9 @@ fn damage_memory(host: &MemHost, path: &Path, random: &mut Random) -> std::io::R
     // One that was made long before stays as it is.
     let Ok(mut bytes) = read_file(host, path, 64 << 20) else { return Ok(()) };
     let length = bytes.len();
+    if length < 64 {
+        return Ok(());
+    }
     if random.chance(1, 6) {
         let file = host.open(path, Access::Write)?;
         return file.set_len(super::vhdx::edge(random) % (1 << 42));
