@@ -101,6 +101,21 @@ fn a_running_machine_has_an_owner_that_others_can_ask() {
 }
 
 #[test]
+fn a_disk_is_made_larger() {
+    let home = three();
+    let size = || home.json(0, &["machine", "show", "WEB01"])["disks"][0]["size"].as_u64().expect("a size");
+    let before = size();
+    home.done(&["machine", "resize", "WEB01", "disk0", "64M", "--what-if"]);
+    assert_eq!(size(), before);
+    home.done(&["machine", "resize", "WEB01", "disk0", "64M"]);
+    assert_eq!(size(), 64 << 20);
+    home.ends(3, &["machine", "resize", "WEB01", "disk0", "32M"]);
+    home.ends(2, &["machine", "resize", "WEB01", "disk7", "96M"]);
+    home.done(&["snapshot", "apply", "WEB01", "one", "--no-safety"]);
+    assert_eq!(size(), before, "a snapshot keeps the size that it had");
+}
+
+#[test]
 fn failures_have_their_status_and_say_why() {
     let home = three();
     for args in [&["tree", "NOPE"][..], &["snapshot", "apply", "WEB01", "nope"], &["merge", "WEB01", "--disk", "disk9"]] {
