@@ -304,7 +304,7 @@ impl Engine {
 
 pub(super) fn job_state(machine: MachineId, kind: JobKind, pausable: bool) -> JobState {
     JobState {
-        id: JobId(uuid::Uuid::new_v4()),
+        id: JobId(crate::fresh::uuid()),
         machine,
         kind,
         title: String::new(),

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use chrono::{DateTime, Utc};
-use uuid::Uuid;
 
 use super::recover::carry_out;
 use super::switch::{Hands, check_run, children_of, record};
 use super::{MergeError, MergePlan, Progress, Result, Rule, Rules, RunMerge};
 use crate::chain::{Chain, LiveRun};
 use crate::disk;
+use crate::fresh;
 use crate::host_file::Access;
 use crate::snapshot::{FileRef, Machine, MergeRecord, Tree};
 use crate::store::{Journal, MachineStore};
@@ -199,7 +199,7 @@ fn started(machine: &Machine, plan: &MergePlan, now: DateTime<Utc>) -> MergeReco
         return same.clone();
     }
     let promised: Vec<&MergeRecord> = machine.merges.iter().filter(before).collect();
-    let id_of = |image| promised.iter().find_map(|record| record.new_ids.get(image).copied()).unwrap_or_else(Uuid::new_v4);
+    let id_of = |image| promised.iter().find_map(|record| record.new_ids.get(image).copied()).unwrap_or_else(fresh::uuid);
     let sources = &run.images[..run.images.len() - 1];
     MergeRecord {
         disk: run.disk.clone(),

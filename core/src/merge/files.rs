@@ -196,7 +196,7 @@ fn new_journal(host: &SharedHost, top: &Path, into: Option<&Path>, gate: &Gate) 
     let run: Vec<FileRef> = run.collect::<Result<_>>()?;
     let ids: Vec<Uuid> = images.iter().map(|image| image.info().data_write_id).collect();
     let children = readers(host, &ids, &run)?;
-    let new_ids = images[1..].iter().map(|_| Uuid::new_v4()).collect();
+    let new_ids = images[1..].iter().map(|_| crate::fresh::uuid()).collect();
     Ok(FileJournal { format: JOURNAL_FORMAT.into(), run, new_ids, children, switch: None })
 }
 

@@ -16,7 +16,7 @@ macro_rules! uuid_id {
             /// A new one.
             #[expect(clippy::new_without_default, reason = "a default that differs each time would surprise")]
             pub fn new() -> Self {
-                Self(Uuid::new_v4())
+                Self(crate::fresh::uuid())
             }
         }
 

@@ -9,6 +9,7 @@ use super::machine_store::SNAPSHOTS;
 use super::recovery::{check_restore, complete, open_image, remove_images};
 use super::{ChangeRecord, Journal, MachineStore, Result, StoreError, StoreErrorKind};
 use crate::disk::{self, ImageFormat};
+use crate::fresh;
 use crate::host_file::Access;
 use crate::snapshot::{
     self, Change, Context, DiskId, ImageId, ImageRecord, Leaves, MergeRecord, SavedMemory, Settings, Snapshot, SnapshotId, Stamp,
@@ -33,7 +34,7 @@ impl MachineStore {
             .collect::<Result<_>>()?;
         self.freeze_leaves()?;
         let leaves: Leaves = parents.iter().map(|(disk, image, _)| ((*disk).clone(), self.new_leaf(disk, *image))).collect();
-        let change = snapshot::apply(&self.machine, snapshot, leaves.clone(), &self.stamp(Uuid::new_v4()));
+        let change = snapshot::apply(&self.machine, snapshot, leaves.clone(), &self.stamp(fresh::uuid()));
         let created = leaves.values().map(|(_, record)| record.file.clone()).collect();
         self.commit_with("apply", change, created, |store| {
             for (disk, _, parent) in parents {
@@ -48,7 +49,7 @@ impl MachineStore {
     pub fn undo_apply(&mut self) -> Result<()> {
         self.ready(rules::undo_apply(&self.machine, &Context::default()))?;
         self.freeze_leaves()?;
-        let change = snapshot::undo_apply(&self.machine, &self.stamp(Uuid::new_v4()));
+        let change = snapshot::undo_apply(&self.machine, &self.stamp(fresh::uuid()));
         check_restore(self, &change)?;
         self.commit("undo apply", change, Vec::new())
     }
@@ -56,7 +57,7 @@ impl MachineStore {
     /// Deletes snapshots; returns what was moved to the trash.
     pub fn delete(&mut self, snapshots: &[SnapshotId], subtree: bool, free_now: bool) -> Result<Vec<TrashItem>> {
         self.ready(rules::delete(&self.machine, &Context::default(), snapshots, subtree))?;
-        let action = Uuid::new_v4();
+        let action = fresh::uuid();
         let change = snapshot::delete(&self.machine, snapshots, subtree, free_now, &self.stamp(action));
         self.commit("delete", change, Vec::new())?;
         Ok(self.machine.trash.iter().filter(|item| item.action == action).cloned().collect())
@@ -145,7 +146,7 @@ impl MachineStore {
 
     /// A path (absolute, its folder made) for the memory of a machine that is stopped and saved.
     pub fn new_memory_path(&self) -> Result<PathBuf> {
-        let folder = self.new_folder(Uuid::new_v4())?;
+        let folder = self.new_folder(fresh::uuid())?;
         Ok(self.dir.join(folder).join("memory.saved"))
     }
 

@@ -33,7 +33,7 @@ pub fn create(host: &SharedHost, path: &Path, options: &CreateOptions) -> Result
         block_size: options.block_size.map_or(DYNAMIC_BLOCK_SIZE, |size| size.0),
         leave_allocated: options.kind == ImageType::Fixed,
         virtual_size: options.virtual_size.0,
-        disk_id: options.disk_id.unwrap_or_else(Uuid::new_v4),
+        disk_id: options.disk_id.unwrap_or_else(crate::fresh::uuid),
         logical_sector_size: options.logical_sector_size,
         physical_sector_size: options.physical_sector_size,
         locator: None,

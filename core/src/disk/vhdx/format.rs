@@ -71,7 +71,7 @@ impl Guid {
 
     /// A new random one.
     pub fn random() -> Self {
-        Uuid::new_v4().into()
+        crate::fresh::uuid().into()
     }
 }
 
