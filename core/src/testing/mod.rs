@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! MemHost         files and folders in memory; fails, fills up, crashes at any step
-//!   for_each_crash_point   runs an operation once per step of it, crashing there
+//!   EveryStep              runs an operation once per step of it, crashing there, and counts the points
+//!   for_each_crash_point   the same, small; for_some_crash_points takes a sample
 //! RamImage        the simplest image that keeps every rule of disk::Image
 //!   image_conformance      what every kind of image must pass
 //! ReferenceDisk   a disk as a plain list of sectors
@@ -20,9 +21,9 @@ mod random;
 mod reference_disk;
 
 pub use conformance::{ImageMaker, RamImageMaker, image_conformance};
-pub use crash_points::{CrashPoint, for_each_crash_point, for_some_crash_points};
+pub use crash_points::{CrashPoint, EveryStep, for_each_crash_point, for_some_crash_points};
 pub use fake_clock::FakeClock;
-pub use mem_host::{CrashMode, MemHost};
+pub use mem_host::{CrashMode, Door, Fault, MemHost};
 pub use ram_image::RamImage;
 pub use random::Random;
 pub use reference_disk::ReferenceDisk;

@@ -4,8 +4,8 @@ use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::MemHost;
 use super::state::{FileChange, FileState, State};
+use super::{Door, MemHost};
 use crate::host_file::{Access, HostFile, HostLock};
 use crate::testing::pages::PAGE;
 use crate::units::ByteCount;
@@ -44,19 +44,41 @@ impl MemFile {
         if let FileChange::Write { offset, bytes } = &change {
             if state.crashes_now() {
                 // Killed in the middle of a write: whole pages before the kill are in the kernel.
-                let end = (offset + bytes.len() as u64 / 2) / PAGE * PAGE;
-                let done = bytes[..end.saturating_sub(*offset) as usize].to_vec();
-                self.file(&mut state)?.change(FileChange::Write { offset: *offset, bytes: done });
-            } else if let Some(capacity) = state.capacity {
-                let more = self.file(&mut state)?.now.missing_pages(*offset, bytes.len() as u64) * PAGE;
-                if more > 0 && state.used_bytes() + more > capacity {
-                    state.step()?;
-                    return Err(ErrorKind::StorageFull.into());
-                }
+                self.write_part(&mut state, *offset, bytes, bytes.len() as u64 / 2)?;
+            } else if let Some(fits) = self.what_fits(&mut state, *offset, bytes.len() as u64)? {
+                state.step(Door::Write)?;
+                self.write_part(&mut state, *offset, bytes, fits)?;
+                state.faults_met += 1;
+                return Err(ErrorKind::StorageFull.into());
             }
         }
-        state.step()?;
+        state.step(Door::Write)?;
         self.file(&mut state)?.change(change);
+        state.note_use();
+        Ok(())
+    }
+
+    /// Where the volume has no room for the whole write: how many of its bytes there is room for.
+    fn what_fits(&self, state: &mut State, offset: u64, length: u64) -> io::Result<Option<u64>> {
+        let Some(capacity) = state.capacity else { return Ok(None) };
+        let missing = self.file(state)?.now.missing_pages(offset, length) * PAGE;
+        let free = capacity.saturating_sub(if missing == 0 { 0 } else { state.used_bytes() });
+        if missing <= free {
+            return Ok(None);
+        }
+        let pages = &self.file(state)?.now;
+        let mut fits = 0;
+        while fits < length && pages.missing_pages(offset, fits + 1) * PAGE <= free {
+            fits = (offset + fits + 1).next_multiple_of(PAGE) - offset;
+        }
+        Ok(Some(fits.min(length)))
+    }
+
+    /// Writes the whole pages among the first `length` bytes.
+    fn write_part(&self, state: &mut State, offset: u64, bytes: &[u8], length: u64) -> io::Result<()> {
+        let end = (offset + length) / PAGE * PAGE;
+        let bytes = bytes[..end.saturating_sub(offset) as usize].to_vec();
+        self.file(state)?.change(FileChange::Write { offset, bytes });
         Ok(())
     }
 }
@@ -69,6 +91,7 @@ impl HostFile for MemFile {
         self.with(|file| Ok(file.now.len()))
     }
     fn read_exact_at(&self, buf: &mut [u8], offset: u64) -> io::Result<()> {
+        self.host.state().meet(Door::Read)?;
         self.with(|file| {
             if offset.checked_add(buf.len() as u64).is_none_or(|end| end > file.now.len()) {
                 return Err(ErrorKind::UnexpectedEof.into());
@@ -85,7 +108,12 @@ impl HostFile for MemFile {
     }
     fn flush(&self) -> io::Result<()> {
         let mut state = self.host.state();
-        state.step()?;
+        if let Err(error) = state.step(Door::Flush) {
+            if state.failed_flush_drops && !state.crashed {
+                self.file(&mut state)?.drop_unflushed();
+            }
+            return Err(error);
+        }
         self.file(&mut state)?.flush();
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! Files and folders in memory that fail, fill up and crash when a test says so.
+//! Files and folders in memory that fail, fill up and crash when a test says so: the volume that every byte to an
+//! image, a manifest, a journal or a memory file goes to in tests of faults.
 //!
 //! Per file the host keeps what the kernel has and what is durable, and the list of changes in
 //! between; the same for folder entries. A power loss replays any part of these lists.
@@ -26,6 +27,32 @@ pub enum CrashMode {
     Kill,
     /// Power is lost: what wasn't flushed is lost, kept or torn at 512 bytes; another boot.
     PowerLoss,
+}
+
+/// A kind of call that a fault befalls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    /// Reads of bytes, opening, listing.
+    Read,
+    /// Writes, changes of length, holes.
+    Write,
+    /// Flushes of files and folders.
+    Flush,
+    /// Names: create, rename, remove, folders.
+    Name,
+}
+
+/// A call that fails with nothing done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Fault {
+    /// Which kind of call; `None` is any.
+    pub door: Option<Door>,
+    /// How many such calls still go well.
+    pub skip: u64,
+    /// How the call after them fails.
+    pub kind: ErrorKind,
+    /// Whether every such call from then on fails as well.
+    pub sticky: bool,
 }
 
 /// A file system in memory. Clones are handles of the same one.
@@ -65,15 +92,36 @@ impl MemHost {
         self.state().steps
     }
 
-    /// The step with this number (counted as [`MemHost::steps`] does) fails once, with nothing done.
-    pub fn fail_at(&self, step: u64, kind: ErrorKind) {
-        self.state().fail_at.insert(step, kind);
+    /// Orders a fault, beside those that were ordered before.
+    pub fn inject(&self, fault: Fault) {
+        self.state().faults.push(fault);
+    }
+
+    /// Takes back every fault that was ordered; the capacity stays.
+    pub fn heal(&self) {
+        self.state().faults.clear();
+    }
+
+    /// How many calls have failed by an ordered fault, or because the volume was full.
+    pub fn faults_met(&self) -> u64 {
+        self.state().faults_met
+    }
+
+    /// Whether a flush that fails drops what it was to make durable, so that a later one that goes well doesn't cover
+    /// it, as Linux does it (no, unless a test says so). What was dropped is shown until power is lost.
+    pub fn set_failed_flush_drops(&self, drops: bool) {
+        self.state().failed_flush_drops = drops;
     }
 
     /// From the step with this number on everything fails, so that the code under test comes to an
     /// end; of a write that is this step, a first part gets done. Then take [`MemHost::crash`].
     pub fn crash_at(&self, step: u64) {
         self.state().crash_at = Some(step);
+    }
+
+    /// Takes back a crash that wasn't reached.
+    pub fn disarm(&self) {
+        self.state().crash_at = None;
     }
 
     /// Whether the step of [`MemHost::crash_at`] was reached.
@@ -84,6 +132,22 @@ impl MemHost {
     /// Space for all files together; writes past it fail with `StorageFull`.
     pub fn set_capacity(&self, capacity: Option<ByteCount>) {
         self.state().capacity = capacity.map(|capacity| capacity.0);
+    }
+
+    /// Bytes that all files together take now.
+    pub fn used(&self) -> ByteCount {
+        ByteCount(self.state().used_bytes())
+    }
+
+    /// From now on the most that is used at any time is noted; see [`MemHost::peak`].
+    pub fn watch_peak(&self) {
+        let mut state = self.state();
+        state.peak = Some(state.used_bytes());
+    }
+
+    /// The most that was used since [`MemHost::watch_peak`].
+    pub fn peak(&self) -> ByteCount {
+        ByteCount(self.state().peak.unwrap_or(0))
     }
 
     /// Whether holes can be punched (yes, unless a test says no).
@@ -111,6 +175,12 @@ impl MemHost {
         Self(Arc::new(Mutex::new(self.state().after_kill())))
     }
 
+    /// Takes over another one's content, as a fork of it has it.
+    pub fn become_like(&self, other: &Self) {
+        let other = other.state().after_kill();
+        *self.state() = other;
+    }
+
     /// What is found after the crash. This file system stays as it is.
     pub fn crash(&self, mode: CrashMode, seed: u64) -> Self {
         let state = self.state();
@@ -134,6 +204,7 @@ impl Host for MemHost {
     fn open(&self, path: &Path, access: Access) -> io::Result<Arc<dyn HostFile>> {
         let mut state = self.state();
         let id = state.file_id(path)?;
+        state.meet(Door::Read)?;
         Ok(Arc::new(self.open_id(&mut state, id, path, access)?))
     }
 
@@ -144,7 +215,7 @@ impl Host for MemHost {
         if state.entries.contains_key(&place) {
             return Err(ErrorKind::AlreadyExists.into());
         }
-        state.step()?;
+        state.step(Door::Name)?;
         let id = state.new_file(place);
         Ok(Arc::new(self.open_id(&mut state, id, path, Access::Write)?))
     }
@@ -158,7 +229,7 @@ impl Host for MemHost {
             (Entry::Dir, Some(_)) | (_, Some(Entry::Dir)) if from != to => return Err(ErrorKind::AlreadyExists.into()),
             _ => {}
         }
-        state.step()?;
+        state.step(Door::Name)?;
         let mut changes = Vec::new();
         if from != to {
             let inside: Vec<_> = state.entries.iter().filter(|(path, _)| path.starts_with(&from)).collect();
@@ -181,7 +252,7 @@ impl Host for MemHost {
         if matches!(state.entry(&place)?, Entry::Dir) {
             return Err(ErrorKind::IsADirectory.into());
         }
-        state.step()?;
+        state.step(Door::Name)?;
         state.change_entries(vec![(place, None)]);
         state.collect();
         Ok(())
@@ -197,7 +268,7 @@ impl Host for MemHost {
         let inside: Vec<PathBuf> = state.entries.keys().filter(|path| path.starts_with(&place)).cloned().collect();
         // What is inside sorts after its folder: the last first.
         for path in inside.into_iter().rev() {
-            state.step()?;
+            state.step(Door::Name)?;
             state.change_entries(vec![(path, None)]);
         }
         state.collect();
@@ -219,7 +290,7 @@ impl Host for MemHost {
         }
         for name in missing.into_iter().rev() {
             made.push(name);
-            state.step()?;
+            state.step(Door::Name)?;
             state.change_entries(vec![(made.clone(), Some(Entry::Dir))]);
         }
         Ok(())
@@ -232,18 +303,19 @@ impl Host for MemHost {
         if !matches!(state.entry(&dir)?, Entry::Dir) {
             return Err(ErrorKind::NotADirectory.into());
         }
-        state.step()?;
+        state.step(Door::Flush)?;
         state.flush_dir(&dir);
         Ok(())
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<HostEntry>> {
-        let state = self.state();
+        let mut state = self.state();
         state.alive()?;
         let dir = state.resolve(path)?;
         if !matches!(state.entry(&dir)?, Entry::Dir) {
             return Err(ErrorKind::NotADirectory.into());
         }
+        state.meet(Door::Read)?;
         let mut entries = Vec::new();
         for inside in state.entries.keys().filter(|path| path.parent() == Some(&dir)) {
             let Ok(resolved) = state.resolve(inside) else { continue };
@@ -290,7 +362,7 @@ impl Host for MemHost {
             Ok(_) => state.file_id(path)?,
             Err(_) => {
                 let place = state.place(path)?;
-                state.step()?;
+                state.step(Door::Name)?;
                 state.new_file(place)
             }
         };

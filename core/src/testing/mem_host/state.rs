@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, ErrorKind};
 use std::path::{Component, Path, PathBuf};
 
+use super::{Door, Fault};
 use crate::host_file::Access;
 use crate::testing::Random;
 use crate::testing::pages::{PAGE, Pages};
@@ -69,6 +70,8 @@ pub(super) struct FileState {
     pub(super) now: Pages,
     durable: Pages,
     unflushed: Vec<FileChange>,
+    /// A flush has failed and dropped what it was to make durable: the kernel shows it, the volume never gets it.
+    dropped: bool,
     pub(super) handles: u32,
     writers: u32,
     readers: u32,
@@ -81,8 +84,18 @@ impl FileState {
     }
 
     pub(super) fn flush(&mut self) {
+        if self.dropped {
+            self.unflushed.drain(..).for_each(|change| change.apply(&mut self.durable));
+        } else {
+            self.unflushed.clear();
+            self.durable = self.now.clone();
+        }
+    }
+
+    /// What a flush that fails does where the kernel then takes the pages for clean.
+    pub(super) fn drop_unflushed(&mut self) {
+        self.dropped |= !self.unflushed.is_empty();
         self.unflushed.clear();
-        self.durable = self.now.clone();
     }
 
     pub(super) fn unlock(&mut self, access: Access) {
@@ -104,10 +117,13 @@ pub(super) struct State {
     next_file: u64,
     pub(super) boot: u64,
     pub(super) steps: u64,
-    pub(super) fail_at: BTreeMap<u64, ErrorKind>,
+    pub(super) faults: Vec<Fault>,
+    pub(super) faults_met: u64,
+    pub(super) failed_flush_drops: bool,
     pub(super) crash_at: Option<u64>,
     pub(super) crashed: bool,
     pub(super) capacity: Option<u64>,
+    pub(super) peak: Option<u64>,
     pub(super) can_punch: bool,
 }
 
@@ -122,10 +138,13 @@ impl State {
             next_file: 1,
             boot: 1,
             steps: 0,
-            fail_at: BTreeMap::new(),
+            faults: Vec::new(),
+            faults_met: 0,
+            failed_flush_drops: false,
             crash_at: None,
             crashed: false,
             capacity: None,
+            peak: None,
             can_punch: true,
         }
     }
@@ -141,15 +160,41 @@ impl State {
     }
 
     /// Counts a changing step; fails where a test wants it to.
-    pub(super) fn step(&mut self) -> io::Result<()> {
+    pub(super) fn step(&mut self, door: Door) -> io::Result<()> {
         self.alive()?;
         if self.crashes_now() {
             self.crashed = true;
             return self.alive();
         }
-        let step = self.steps;
         self.steps += 1;
-        self.fail_at.remove(&step).map_or(Ok(()), |kind| Err(kind.into()))
+        self.meet(door)
+    }
+
+    /// Fails where a fault was ordered for this call.
+    pub(super) fn meet(&mut self, door: Door) -> io::Result<()> {
+        for index in 0..self.faults.len() {
+            let fault = &mut self.faults[index];
+            if fault.door.is_none_or(|hit| hit == door) {
+                if fault.skip > 0 {
+                    fault.skip -= 1;
+                    continue;
+                }
+                let kind = fault.kind;
+                if !fault.sticky {
+                    self.faults.remove(index);
+                }
+                self.faults_met += 1;
+                return Err(kind.into());
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes note of how much is used, where that is asked for.
+    pub(super) fn note_use(&mut self) {
+        if let Some(peak) = self.peak {
+            self.peak = Some(peak.max(self.used_bytes()));
+        }
     }
 
     /// Resolves links and `..`; what it names exists.
@@ -291,6 +336,7 @@ impl State {
             boot: self.boot,
             capacity: self.capacity,
             can_punch: self.can_punch,
+            failed_flush_drops: self.failed_flush_drops,
             ..Self::new()
         };
         after.collect();
@@ -329,6 +375,7 @@ impl State {
             }
             file.now = pages.clone();
             file.durable = pages;
+            file.dropped = false;
         }
         after.collect();
         after
