@@ -282,7 +282,7 @@ impl Census {
         self.holdings(image).filter(|h| h.held_as == HeldAs::Data).map(|h| h.bytes).sum()
     }
 
-    fn holdings(&self, image: u32) -> impl Iterator<Item = &Holding> {
+    pub(super) fn holdings(&self, image: u32) -> impl Iterator<Item = &Holding> {
         let from = self.held.partition_point(|h| h.image < image);
         self.held[from..].iter().take_while(move |h| h.image == image)
     }

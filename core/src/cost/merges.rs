@@ -2,12 +2,13 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::census::Owned;
 use super::{Census, Estimate, HeldAs, MachineFacts, MergeWork};
 use crate::disk::ImageType;
 use crate::snapshot::{DiskId, ImageId, Tree};
 use crate::units::ByteCount;
 
-/// Data that a merge copies before it marks and gives back: its scratch where holes can be punched.
+/// Data that a merge copies before it marks and gives back, where enough is free.
 pub const BATCH: ByteCount = ByteCount::mib(64);
 
 /// The exact bytes of merging a run into one target.
@@ -122,25 +123,91 @@ impl Census {
     }
 }
 
-/// Free space that merging a run into `target` needs: about one batch (or block) where the sources give space back
-/// early, otherwise what they don't. A fixed source gives nothing back, nor does any where holes can't be punched.
-/// Never more than the target grows. `None` if the census doesn't know the run.
-pub fn scratch(facts: &MachineFacts<'_>, census: &Census, run: &[ImageId], target: ImageId) -> Option<ByteCount> {
+/// Free space that a merge needs before it starts to give space back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scratch {
+    /// How much, at most.
+    pub bytes: ByteCount,
+    /// Data that is copied before its old place is given back: the most that fits.
+    pub batch: ByteCount,
+}
+
+/// Batches, the largest first; where little is free, a smaller one does.
+const BATCHES: [ByteCount; 3] = [BATCH, ByteCount::mib(16), ByteCount::mib(4)];
+/// Space that is given out, and comes back, together.
+const PAGE: u64 = 4096;
+/// Zeros shorter than this are written.
+const SHORT_ZEROS: u64 = 64 << 10;
+/// What the log, the side file and the tables of one image take on the way, at least and at most.
+const TABLES: (ByteCount, ByteCount) = (ByteCount::kib(512), ByteCount::mib(4));
+
+/// Free space that merging a run into `target` needs, at most.
+///
+/// Where the sources give space back early that is a batch, or what is copied until a block ends that is given back
+/// only whole. What they never give back comes on top: all that moves from a fixed image, or from any where holes can't be
+/// punched, and what moves from holes, which are data to a reader and take no space. It is never more than the
+/// target grows; but that, too, grows where it holds holes. Pages that are shared by several stretches, and tables, come
+/// on top. `None` if the census doesn't know the run.
+pub fn scratch(facts: &MachineFacts<'_>, census: &Census, run: &[ImageId], target: ImageId) -> Option<Scratch> {
     let path = census.path_of(run)?;
-    let growth = census.merge_bytes(run, target)?.growth;
-    let mut needed = BATCH;
-    for (image, owned) in run.iter().zip(census.owned(&path)) {
-        if *image == target || owned.data() == 0 {
+    let place = run.iter().position(|image| *image == target)?;
+    let (bytes, punches) = (census.bytes_into(&path, place), facts.volume.punches_holes);
+    // What a reader takes for data and takes no space, at most; a file's own tables may take a part of what is held.
+    let held_data = |place: usize| ByteCount(census.held_data(path[place]));
+    let holes = |place: usize| (held_data(place) + TABLES.1).saturating_sub(facts.held(run[place]));
+    let owned = census.owned(&path);
+    let zeros = written_zeros(facts, &owned, &bytes, run, place);
+    let written = if punches { zeros } else { zeros + filled(facts, census, &path, run, place) };
+    let growth = bytes.growth + holes(place).min(bytes.data.saturating_sub(bytes.growth)) + written;
+    let (mut never, mut block) = (written, ByteCount::ZERO);
+    for (index, owned) in owned.into_iter().enumerate() {
+        let data = ByteCount(owned.data());
+        if index == place || data == ByteCount::ZERO {
             continue;
         }
-        let file = facts.files.get(image);
-        if !facts.volume.punches_holes || file.is_none_or(|f| f.kind == ImageType::Fixed) {
-            needed += ByteCount(owned.data());
-        } else if let Some(file) = file {
-            needed = needed.max(file.block_size);
+        let Some(file) = facts.files.get(&run[index]).filter(|file| punches && file.kind != ImageType::Fixed) else {
+            never += data;
+            continue;
+        };
+        if held_data(index) > facts.held(run[index]) {
+            never += holes(index).min(data);
+        }
+        // From below the target, and from a base, whole blocks come back.
+        if index < place || file.kind != ImageType::Differencing {
+            block = block.max(file.block_size);
         }
     }
-    Some(needed.min(growth))
+    let shared = ByteCount((2 * PAGE).saturating_mul(bytes.stretches).min(bytes.data.0.saturating_mul(7)));
+    let tables = ByteCount(bytes.stretches.saturating_mul(4 * PAGE).min(TABLES.1.0 * run.len() as u64));
+    let beside = shared + tables + ByteCount(TABLES.0.0 * run.len() as u64);
+    let with = |batch: ByteCount| Scratch { bytes: (batch + block + never).min(growth) + beside, batch };
+    let fits = BATCHES.into_iter().map(with).find(|scratch| scratch.bytes <= facts.volume.free);
+    Some(fits.unwrap_or_else(|| with(BATCHES[BATCHES.len() - 1])))
+}
+
+/// Zeros that take space in the target: all where they can't be holes (its own too, when their block gets data),
+/// otherwise those of short stretches.
+fn written_zeros(facts: &MachineFacts<'_>, owned: &[Owned], bytes: &MergeBytes, run: &[ImageId], place: usize) -> ByteCount {
+    let fixed = facts.files.get(&run[place]).is_none_or(|file| file.kind == ImageType::Fixed);
+    if !facts.volume.punches_holes {
+        let beyond = if place + 1 == owned.len() { 0 } else { owned[place].beyond() };
+        return bytes.zero + ByteCount(owned[place].zero() + beyond);
+    }
+    if fixed {
+        return bytes.zero;
+    }
+    let others = owned.iter().enumerate().filter(|(index, _)| *index != place);
+    let stretches: f64 = others.map(|(_, owned)| owned.stretches[HeldAs::Zero as usize]).sum();
+    ByteCount(SHORT_ZEROS.saturating_mul(stretches.ceil() as u64)).min(bytes.zero)
+}
+
+/// Zeros that are written into the blocks of a target that becomes a base, where no holes can be punched.
+fn filled(facts: &MachineFacts<'_>, census: &Census, path: &[u32], run: &[ImageId], place: usize) -> ByteCount {
+    let becomes_base = place > 0 && facts.machine.images.get(&run[0]).is_none_or(|image| image.parent.is_none());
+    let Some(file) = facts.files.get(&run[place]).filter(|_| becomes_base) else { return ByteCount::ZERO };
+    let stretches: u64 = path.iter().flat_map(|image| census.holdings(*image)).map(|held| held.stretches).sum();
+    let absent = file.virtual_size.saturating_sub(census.bytes_into(path, place).union);
+    ByteCount(file.block_size.0.saturating_mul(2 * stretches)).min(absent)
 }
 
 /// What merging a run would take, into the best target, or that of a merge that has started. `None` while the disk isn't counted yet.
@@ -152,7 +219,7 @@ pub fn merge_cost(facts: &MachineFacts<'_>, disk: &DiskId, run: &[ImageId]) -> O
     let mut best: Option<MergeCost> = None;
     for (_, &target) in run.iter().enumerate().filter(|(place, _)| facts.may_be_target(run, *place)) {
         let bytes = census.merge_bytes(run, target)?;
-        let scratch = scratch(facts, census, run, target)?;
+        let scratch = scratch(facts, census, run, target)?.bytes;
         let sources: ByteCount = run.iter().filter(|i| **i != target).map(|i| facts.held(*i)).sum();
         let cost = MergeCost {
             disk: disk.clone(),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::switch::{check_run, kept_file};
 use super::{MergeError, Result};
-use crate::cost::{BATCH, FileFacts, MachineFacts, MergeBytes, scratch};
+use crate::cost::{BATCH, FileFacts, MachineFacts, MergeBytes, Scratch, scratch};
 use crate::disk::ImageType;
 use crate::snapshot::{ImageId, ImageRecord, Run};
 use crate::units::ByteCount;
@@ -20,7 +20,9 @@ pub struct Candidate {
     pub bytes: MergeBytes,
     /// Free space that it needs before it starts to give space back.
     pub scratch: ByteCount,
-    /// Whether that is free.
+    /// Data that is copied before its old place is given back.
+    pub batch: ByteCount,
+    /// Whether the scratch is free.
     pub fits: bool,
 }
 
@@ -87,8 +89,8 @@ pub fn candidates(facts: &MachineFacts<'_>, run: &Run) -> Result<Vec<Candidate>>
     }
     let weigh = |target: &ImageId| {
         let bytes = census.merge_bytes(&run.images, *target)?;
-        let scratch = scratch(facts, census, &run.images, *target)?;
-        Some(Candidate { target: *target, bytes, scratch, fits: scratch <= facts.volume.free })
+        let Scratch { bytes: scratch, batch } = scratch(facts, census, &run.images, *target)?;
+        Some(Candidate { target: *target, bytes, scratch, batch, fits: scratch <= facts.volume.free })
     };
     let possible = run.images.iter().enumerate().filter(|(place, _)| facts.may_be_target(&run.images, *place));
     possible.map(|(_, target)| weigh(target).ok_or_else(uncounted)).collect()
@@ -138,7 +140,6 @@ fn describe(facts: &MachineFacts<'_>, run: &Run, target: ImageId, candidates: Ve
     let is_written = run.images.last().is_some_and(|top| facts.is_written(*top));
     let kept_file = kept_file(&files, place, records[0].parent.is_some(), is_written);
     let sources: ByteCount = run.images.iter().filter(|image| **image != target).map(|image| facts.held(*image)).sum();
-    let roomy = facts.volume.free >= BATCH + BATCH;
     Ok(MergePlan {
         run: run.clone(),
         target,
@@ -148,7 +149,7 @@ fn describe(facts: &MachineFacts<'_>, run: &Run, target: ImageId, candidates: Ve
         stretches: chosen.bytes.stretches,
         scratch: chosen.scratch,
         scratch_reasons: reasons(facts, run, target, &chosen.bytes),
-        batch: if roomy { BATCH } else { ByteCount(BATCH.0 / 4) },
+        batch: chosen.batch,
         frees: sources.saturating_sub(chosen.bytes.growth),
         removed_files: files.iter().filter(|file| **file != kept_file).map(PathBuf::from).collect(),
         relinks_children: kept_file != files[files.len() - 1] && !is_written,
