@@ -141,6 +141,10 @@ pub(super) fn change_files(hands: &Hands<'_>, dir: &Path, files: &SwitchFiles) -
         if !renamed {
             host.rename(&target_path, &kept).map_err(|source| io("rename", &target_path, source))?;
         }
+        // It was frozen: a side file that has come back with the power holds nothing.
+        for side in disk::side_files(&target_path).iter().filter(|side| host.exists(side)) {
+            host.remove_file(side).map_err(|source| io("remove", side, source))?;
+        }
         flush_dir(&**host, &kept)?;
     }
     for child in &files.children {
@@ -198,11 +202,12 @@ fn dress_target(hands: &Hands<'_>, dir: &Path, files: &SwitchFiles, target_path:
     Ok(())
 }
 
-/// Removes what nothing reads through any longer; returns the bytes that came back. May be repeated.
+/// Removes what nothing reads through any longer; returns the bytes that came back. May be repeated. The top goes first:
+/// as long as it is there, [`change_files`] takes all of the run to be there.
 pub(super) fn remove_files(host: &SharedHost, dir: &Path, files: &SwitchFiles) -> Result<ByteCount> {
     let mut freed = ByteCount::ZERO;
     let target = files.run.get(files.target).map(|file| &file.file);
-    for file in files.run.iter().map(|file| &file.file).filter(|file| **file != files.kept && Some(*file) != target) {
+    for file in files.run.iter().rev().map(|file| &file.file).filter(|file| **file != files.kept && Some(*file) != target) {
         freed += remove(&**host, &dir.join(file))?;
     }
     Ok(freed)
