@@ -4,14 +4,18 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 
 use super::machine_store::{SNAPSHOTS, TRASH};
-use super::{ChangeRecord, Journal, MachineStore, Result, StoreError, TakeRecord};
+use super::{ChangeRecord, Journal, MachineStore, NewLeaf, Result, StoreError, TakeRecord};
 use crate::disk::{self, Image, ParentTarget};
 use crate::host_file::Access;
 use crate::snapshot::{FileMove, Growth, ImageId, keep_on_new_leaves};
 
 /// Completes or undoes what the journal says, and clears it; says what was done.
+///
+/// A process that was killed has left in the kernel what a loss of power still takes back. So the manifest that decides is
+/// made durable first, and the folders of what is found done already are flushed like those of what is done now.
 pub(super) fn recover(store: &mut MachineStore) -> Result<Vec<String>> {
     let mut said = Vec::new();
+    flush(store, BTreeSet::from([store.dir.clone()]))?;
     match store.journal.clone() {
         None | Some(Journal::Switch(_)) => return Ok(said),
         Some(Journal::Create(_)) => {}
@@ -59,20 +63,33 @@ pub(super) fn undo_take(store: &MachineStore, record: &TakeRecord) -> Result<()>
     remove_folder(store, &record.folder)
 }
 
-/// Whether any of the new leaves owns anything: then the machine was switched to them.
+/// Whether any of the new leaves owns anything: then the machine was switched to them. Undoing removes them only where none
+/// does; those that are missing it has removed before it was cut short itself.
 fn holds_anything(store: &MachineStore, record: &TakeRecord) -> Result<bool> {
-    const STRIDE: u64 = 1 << 30;
-    for leaf in record.leaves.values() {
-        let image = disk::open(&store.host, &store.dir.join(&leaf.record.file), leaf.record.format, Access::Write)?;
-        let size = image.info().virtual_size.0;
-        let mut offset = 0;
-        while offset < size {
-            let length = STRIDE.min(size - offset);
-            if image.extents(offset, length)?.iter().any(|extent| extent.presence != disk::Presence::Absent) {
-                return Ok(true);
-            }
-            offset += length;
+    let path = |leaf: &NewLeaf| store.dir.join(&leaf.record.file);
+    let (there, missing): (Vec<_>, Vec<_>) = record.leaves.values().partition(|leaf| store.host.exists(&path(leaf)));
+    for leaf in there {
+        if !owns_anything(&*disk::open(&store.host, &path(leaf), leaf.record.format, Access::Write)?)? {
+            continue;
         }
+        return match missing.first() {
+            None => Ok(true),
+            Some(gone) => Err(StoreError::refused(&path(gone), "the machine has written to it or beside it, and it is missing")),
+        };
+    }
+    Ok(false)
+}
+
+fn owns_anything(image: &dyn Image) -> Result<bool> {
+    const STRIDE: u64 = 1 << 30;
+    let size = image.info().virtual_size.0;
+    let mut offset = 0;
+    while offset < size {
+        let length = STRIDE.min(size - offset);
+        if image.extents(offset, length)?.iter().any(|extent| extent.presence != disk::Presence::Absent) {
+            return Ok(true);
+        }
+        offset += length;
     }
     Ok(false)
 }
@@ -90,10 +107,10 @@ pub(super) fn remove_images(store: &MachineStore, files: &[PathBuf]) -> Result<(
     let mut folders = BTreeSet::new();
     for file in files {
         let path = store.dir.join(file);
+        folders.extend(path.parent().map(Path::to_owned));
         for path in [disk::side_files(&path), vec![path]].concat() {
             if store.host.exists(&path) {
                 store.host.remove_file(&path).map_err(|error| StoreError::io(&path, "remove it", error))?;
-                folders.extend(path.parent().map(Path::to_owned));
             }
         }
     }
@@ -104,13 +121,13 @@ pub(super) fn remove_folder(store: &MachineStore, folder: &Path) -> Result<()> {
     let path = store.dir.join(folder);
     if store.host.exists(&path) {
         store.host.remove_dir_all(&path).map_err(|error| StoreError::io(&path, "remove it", error))?;
-        flush(store, BTreeSet::from([store.dir.join(SNAPSHOTS)]))?;
     }
-    Ok(())
+    flush(store, BTreeSet::from([store.dir.join(SNAPSHOTS)]))
 }
 
+/// Makes changes of names in these folders durable; what isn't there has none.
 fn flush(store: &MachineStore, folders: BTreeSet<PathBuf>) -> Result<()> {
-    for folder in folders {
+    for folder in folders.into_iter().filter(|folder| store.host.exists(folder)) {
         store.host.flush_dir(&folder).map_err(|error| StoreError::io(&folder, "flush the folder", error))?;
     }
     Ok(())
@@ -123,10 +140,11 @@ pub(super) fn complete(store: &MachineStore, record: &ChangeRecord) -> Result<()
     let mut folders = BTreeSet::new();
     for FileMove { from, to } in &record.moves {
         let (from, to) = (store.dir.join(from), store.dir.join(to));
+        folders.extend([&from, &to].into_iter().filter_map(|path| path.parent()).map(Path::to_owned));
+        folders.extend(to.parent().and_then(Path::parent).map(Path::to_owned));
         // A moved image was frozen: a side file that has come back with the power holds nothing.
         for side in disk::side_files(&from).into_iter().filter(|side| host.exists(side)) {
             host.remove_file(&side).map_err(|error| StoreError::io(&side, "remove it", error))?;
-            folders.extend(side.parent().map(Path::to_owned));
         }
         if !host.exists(&from) {
             continue;
@@ -136,16 +154,14 @@ pub(super) fn complete(store: &MachineStore, record: &ChangeRecord) -> Result<()
         }
         if let Some(folder) = to.parent().filter(|folder| !host.exists(folder)) {
             host.create_dir_all(folder).map_err(|error| StoreError::io(folder, "create the folder", error))?;
-            folders.extend(folder.parent().map(Path::to_owned));
         }
         host.rename(&from, &to).map_err(|error| StoreError::io(&from, "move it", error))?;
-        folders.extend([&from, &to].into_iter().filter_map(|path| path.parent()).map(Path::to_owned));
     }
     for file in &record.removes {
         let path = store.dir.join(file);
+        folders.extend(path.parent().map(Path::to_owned));
         if host.exists(&path) {
             host.remove_file(&path).map_err(|error| StoreError::io(&path, "remove it", error))?;
-            folders.extend(path.parent().map(Path::to_owned));
         }
     }
     flush(store, folders)?;
@@ -182,9 +198,10 @@ fn remove_empty_folders(store: &MachineStore, record: &ChangeRecord) -> Result<(
 fn relink(store: &MachineStore, image: ImageId) -> Result<()> {
     let Some(parent) = store.machine.images.get(&image).and_then(|record| record.parent) else { return Ok(()) };
     let Some(parent_path) = store.image_path(parent) else { return Ok(()) };
-    let child = open_image(store, image, Access::Read)?;
+    let child = open_image(store, image, Access::Write)?;
     if leads_to(&*child, &parent_path) {
-        return Ok(());
+        child.flush()?;
+        return Ok(child.freeze()?);
     }
     let data_write_id = open_image(store, parent, Access::Look)?.info().data_write_id;
     let link = child.info().parent.unwrap_or_default();
@@ -193,8 +210,6 @@ fn relink(store: &MachineStore, image: ImageId) -> Result<()> {
         let kind = disk::DiskErrorKind::ParentChanged { parent: parent_path, expected, found };
         return Err(disk::DiskError::new(&child.path(), kind).into());
     }
-    drop(child);
-    let child = open_image(store, image, Access::Write)?;
     child.set_parent(&ParentTarget { path: parent_path, data_write_id })?;
     child.freeze()?;
     Ok(())
