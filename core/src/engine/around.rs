@@ -9,9 +9,10 @@ use super::worker::{Engine, NOBODY};
 use super::{Answer, Command, Event, Place, Power, Refusal, wire};
 use crate::clock::Clock;
 use crate::cost::{MergeSample, VolumeState};
+use crate::fresh;
 use crate::host_file::{Host, read_file};
 use crate::snapshot::{Machine, MachineId, TrashItem, Tree};
-use crate::store::{HistoryRecord, MachineStore, open_folder};
+use crate::store::{HistoryRecord, MachineStore, TRIAL, open_folder};
 use crate::units::ByteCount;
 
 /// Longest manifest that is looked at, in bytes.
@@ -348,7 +349,7 @@ const PROBE: u64 = 32 << 20;
 
 /// Copies bytes as a merge does: read, written elsewhere, flushed. Seconds; `None` where it can't be tried.
 fn probe(host: &dyn Host, clock: &dyn Clock, folder: &Path) -> Option<f64> {
-    let path = folder.join(format!(".probe-{}", uuid::Uuid::new_v4().simple()));
+    let path = folder.join(format!("{TRIAL}{}", fresh::uuid().simple()));
     let tried = host.create_new(&path).and_then(|file| {
         let mut buffer: Vec<u8> = (0..1u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
         let began = clock.elapsed();
@@ -368,7 +369,7 @@ fn probe(host: &dyn Host, clock: &dyn Clock, folder: &Path) -> Option<f64> {
 /// Tries whether space inside a file can be given back on this volume.
 fn punches_holes(host: &dyn Host, folder: &Path) -> bool {
     const LENGTH: u64 = 1 << 20;
-    let path = folder.join(format!(".probe-{}", uuid::Uuid::new_v4().simple()));
+    let path = folder.join(format!("{TRIAL}{}", fresh::uuid().simple()));
     let tried = host.create_new(&path).and_then(|file| {
         file.write_all_at(&vec![1; LENGTH as usize], 0)?;
         let before = file.held_bytes()?;

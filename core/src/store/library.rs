@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::machine_store::{DISKS, JOURNAL, LOCK, MANIFEST, MANIFEST_FORMAT, SNAPSHOTS, TRASH, is_side_file};
+use super::machine_store::{
+    DISKS, JOURNAL, LOCK, MANIFEST, MANIFEST_FORMAT, SNAPSHOTS, TRASH, is_side_file, remove_trials,
+};
 use super::names::name_problem;
 use super::{CreateRecord, Journal, MachineStore, Result, StoreError, json};
 use crate::clock::SharedClock;
@@ -94,6 +96,7 @@ impl Library {
             host.flush_dir(above).map_err(wrong)?;
         }
         let folder = host.canonical(folder).map_err(wrong)?;
+        remove_trials(&**host, &folder);
         let library = Self { host: host.clone(), clock: clock.clone(), folder };
         for name in library.folder_names()? {
             let dir = library.folder.join(&name);

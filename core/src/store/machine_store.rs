@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::journal::{JOURNAL_FORMAT, JournalFile};
 use super::{History, Journal, Result, StoreError, json, recovery};
 use crate::clock::SharedClock;
-use crate::host_file::{Access, HostLock, SharedHost};
+use crate::host_file::{Access, Host, HostLock, SharedHost};
 use crate::snapshot::{ImageId, Machine, Snapshot, SwitchRecord, validate};
 use crate::units::ByteCount;
 
@@ -45,6 +45,18 @@ pub struct MachineStore {
     _lock: Box<dyn HostLock>,
 }
 
+/// How the names of files begin with which a volume is tried out, in a machine's or the library's folder.
+pub const TRIAL: &str = ".probe-";
+
+/// Removes what trying out a volume has left when it was cut short. Another process may be at it: then it goes later.
+pub(super) fn remove_trials(host: &dyn Host, folder: &Path) {
+    for entry in host.list(folder).unwrap_or_default() {
+        if entry.name.starts_with(TRIAL) && !entry.is_dir {
+            let _ = host.remove_file(&folder.join(entry.name));
+        }
+    }
+}
+
 impl MachineStore {
     /// Reads and validates the manifest: no lock, nothing written.
     pub fn look(host: &SharedHost, dir: &Path) -> Result<Machine> {
@@ -71,6 +83,7 @@ impl MachineStore {
                 host.remove_file(&temporary).map_err(|error| StoreError::io(&temporary, "remove it", error))?;
             }
         }
+        remove_trials(&**host, dir);
         if host.exists(&dir.join(JOURNAL)) {
             let journal = Self::read_journal(host, dir)?;
             if journal.machine != store.machine.id {

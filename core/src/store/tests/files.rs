@@ -55,6 +55,19 @@ fn a_machine_goes_through_its_life() {
 }
 
 #[test]
+fn what_trying_out_a_volume_has_left_goes_at_the_next_opening() {
+    let host = MemHost::new();
+    drop(library(&host).create(&new_machine(1)).unwrap());
+    for folder in ["/lib", "/lib/web"] {
+        host.create_new(&Path::new(folder).join(format!("{}1", crate::store::TRIAL))).unwrap();
+    }
+    library(&host);
+    let store = open(&host);
+    assert_eq!(store.orphans().unwrap(), []);
+    assert!(host.files().iter().all(|file| !file.to_string_lossy().contains(crate::store::TRIAL)), "{:?}", host.files());
+}
+
+#[test]
 fn a_machine_has_one_owner_and_can_be_looked_at_meanwhile() {
     let host = MemHost::new();
     let library = library(&host);
