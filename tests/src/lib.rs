@@ -1,9 +1,11 @@
 //! Tests of the whole, and what they share.
 
+pub mod content;
 #[cfg(unix)]
 pub mod desktop;
 pub mod driver;
 pub mod kept;
+pub mod lab;
 pub mod measure;
 #[cfg(unix)]
 pub mod program;
