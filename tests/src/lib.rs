@@ -1,5 +1,6 @@
 //! Tests of the whole, and what they share.
 
+pub mod campaign;
 pub mod content;
 #[cfg(unix)]
 pub mod desktop;
