@@ -6,9 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::machine_store::{
-    DISKS, JOURNAL, LOCK, MANIFEST, MANIFEST_FORMAT, SNAPSHOTS, TRASH, is_side_file, remove_trials,
-};
+use super::machine_store::{DISKS, JOURNAL, LOCK, MANIFEST, MANIFEST_FORMAT, SNAPSHOTS, TRASH, is_side_file, remove_trials};
 use super::names::name_problem;
 use super::{CreateRecord, Journal, MachineStore, Result, StoreError, json};
 use crate::clock::SharedClock;
