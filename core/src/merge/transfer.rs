@@ -81,7 +81,8 @@ fn pipe(images: &Images, target: &Arc<dyn Image>, chunks: &[Chunk], buffers: &mu
     for buffer in buffers.drain(..) {
         let _ = free.send(buffer);
     }
-    thread::scope(|scope| {
+    // Its ends of the channels are gone when this ends early: the reader, who waits for a buffer then, ends too.
+    thread::scope(move |scope| {
         scope.spawn(move || {
             for chunk in chunks {
                 let Ok(mut buffer) = empty.recv() else { break };
@@ -112,4 +113,33 @@ pub(super) fn write_zeros(target: &dyn Image, moves: &[Move]) -> Result<()> {
         target.write_zeroes(offset, length)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::disk::{self, CreateOptions, ImageFormat, Presence};
+    use crate::testing::MemHost;
+    use crate::units::ByteCount;
+
+    #[test]
+    fn a_full_volume_ends_it_though_much_is_still_to_be_read() {
+        let (host, size) = (MemHost::new(), ByteCount::mib(48));
+        let shared = host.shared();
+        let options = CreateOptions::dynamic(size);
+        let base = disk::create(&shared, "/base.vhdx".as_ref(), ImageFormat::Vhdx, &options).unwrap();
+        base.write_at(&vec![7; size.0 as usize], 0).unwrap();
+        let child = disk::create_child(&shared, "/child.avhdx".as_ref(), &*base, None).unwrap();
+        let mut moves = Vec::new();
+        for extent in base.extents(0, size.0).unwrap() {
+            let Presence::Data { host_offset } = extent.presence else { panic!("{extent:?}") };
+            let host_offset = Some(host_offset);
+            moves.push(Move { offset: extent.offset, length: extent.length, source: 0, host_offset, done: false });
+        }
+        host.set_capacity(Some(host.used() + ByteCount::mib(1)));
+        let images = [base, child];
+        transfer(&images, 1, &moves, &mut Vec::new()).unwrap_err();
+        host.set_capacity(None);
+        transfer(&images, 1, &moves, &mut Vec::new()).unwrap();
+    }
 }
