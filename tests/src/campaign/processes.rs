@@ -191,7 +191,9 @@ impl Round<'_> {
         if asked.starts && kill == Kill::Client {
             sleep(Duration::from_millis(100));
         }
-        self.kill_owners(at)?;
+        if self.kill_owners(at)? {
+            Report::count(&mut self.report.faults, "owner killed");
+        }
         self.subjects[at].runs = false;
         Report::count(&mut self.report.failed, asked.kind);
         self.check(at, &asked, status == 0)
@@ -265,8 +267,8 @@ impl Round<'_> {
         let same = || vec![before.clone()];
         loop {
             return Ok(match (self.random.below(16), &some) {
-                (0..=2, _) if subject.runs => asked("stop", &["machine", "stop", name], same()),
-                (0..=2, _) => Asked { starts: true, ..asked("start", &["machine", "start", name], same()) },
+                (0, _) if subject.runs => asked("stop", &["machine", "stop", name], same()),
+                (0..=2, _) if !subject.runs => Asked { starts: true, ..asked("start", &["machine", "start", name], same()) },
                 (3..=5, _) if before.len() < MOST_NODES => {
                     subject.taken += 1;
                     let label = format!("s{}", subject.taken);

@@ -49,11 +49,9 @@ impl Round<'_> {
         if !self.subjects[at].has_guest {
             return Ok(());
         }
-        let (machine, lost_power) = (self.subjects[at].id, self.subjects[at].lost_power);
-        let snapshots = self.snapshots(at)?;
-        let verifiable = snapshots.into_iter().filter(|(label, _)| !self.subjects[at].unverifiable.contains(label));
-        let nodes: Vec<Option<SnapshotId>> = verifiable.map(|(_, id)| Some(id)).chain((!lost_power).then_some(None)).collect();
-        for node in nodes {
+        let machine = self.subjects[at].id;
+        let nodes = self.snapshots(at)?.into_iter().map(|(_, id)| Some(id)).chain([None]);
+        for node in nodes.collect::<Vec<_>>() {
             match self.desk.ask(Command::Verify { machine, at: node })? {
                 Outcome::Answer(Answer::Verified(report)) if report.wrong.is_empty() => {
                     self.report.verified += report.disk.0 + report.memory.0;
@@ -156,10 +154,7 @@ impl Round<'_> {
         let state = which(&seen, &subject.known, &states, self.power_lost)?;
         subject.state = State { labels: state.labels.clone(), now: Now::exactly(seen.now) };
         if worked {
-            subject.lost_power = if done { false } else { subject.lost_power || self.power_lost };
-            if !subject.lost_power {
-                self.verify_now(at)?;
-            }
+            self.verify_now(at)?;
         }
         Ok(())
     }

@@ -64,9 +64,6 @@ impl Round<'_> {
         subject.taken += 1;
         let label = format!("s{}", subject.taken);
         subject.known.insert(label.clone(), subject.state.now.acknowledged());
-        if subject.lost_power {
-            subject.unverifiable.insert(label.clone());
-        }
         label
     }
 
@@ -90,7 +87,6 @@ impl Round<'_> {
         let after = State { labels: safe.labels.clone(), now: Now::exactly(subject.known[&label].clone()) };
         // Where it was cut off, what was before may be what undoing brings back: that is found out when it is asked for.
         subject.undo = done.then(|| Now::exactly(before.now.acknowledged()));
-        subject.lost_power = subject.lost_power && !done || subject.unverifiable.contains(&label);
         Ok(Expected { done, states: vec![before, safe, after], worked: false, may_be_back: BTreeSet::new() })
     }
 
@@ -99,10 +95,7 @@ impl Round<'_> {
         let Some(undone) = self.subjects[at].undo.clone() else { return Ok(self.same(at, false)) };
         let done = self.ask(Command::UndoApply(self.subjects[at].id))?;
         let after = State { labels: before.labels.clone(), now: undone };
-        let subject = &mut self.subjects[at];
-        subject.undo = done.then(|| Now::exactly(before.now.acknowledged()));
-        // Which of the two may have been written by a machine that lost power isn't kept.
-        subject.lost_power |= subject.has_guest;
+        self.subjects[at].undo = done.then(|| Now::exactly(before.now.acknowledged()));
         Ok(self.changed(at, done, after))
     }
 
@@ -148,10 +141,6 @@ impl Round<'_> {
         let label = self.new_label(at);
         let subject = &mut self.subjects[at];
         subject.known.insert(label.clone(), subject.known[&old].clone());
-        subject.unverifiable.remove(&label);
-        if subject.unverifiable.contains(&old) {
-            subject.unverifiable.insert(label.clone());
-        }
         let done = self.ask(Command::Rename { machine: self.subjects[at].id, snapshot, label: label.clone() })?;
         let mut after = self.before(at);
         after.labels.remove(&old);
@@ -220,9 +209,7 @@ impl Round<'_> {
                 self.desk = Desk::open(&self.host, &self.clock)?;
             }
         }
-        if let Some((other, _)) = self.background.take() {
-            self.settle_unchanged(other)?;
-        }
+        self.ended = self.background.take().map(|(other, _)| other);
         Ok(self.same(at, done))
     }
 }
