@@ -19,6 +19,11 @@ use crate::lab::LIBRARY;
 
 impl Round<'_> {
     pub(super) fn end(&mut self) -> Result<(), String> {
+        // A take that was cut short after the machine had gone on leaves a merge due, once its folder is opened.
+        for at in 0..self.subjects.len() {
+            drop(self.open_store(at)?);
+        }
+        self.desk.ask(Command::Rescan)?;
         for at in 0..self.subjects.len() {
             let all = Command::Merge { machine: self.subjects[at].id, disk: None, limit: None };
             self.desk.ask(Command::EmptyTrash { machine: self.subjects[at].id, all: true })?;
