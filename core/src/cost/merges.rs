@@ -9,7 +9,7 @@ use crate::snapshot::{DiskId, ImageId, Tree};
 use crate::units::ByteCount;
 
 /// Data that a merge copies before it marks and gives back, where enough is free.
-pub const BATCH: ByteCount = ByteCount::mib(64);
+pub const BATCH: ByteCount = ByteCount::mib(256);
 
 /// The exact bytes of merging a run into one target.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -133,7 +133,7 @@ pub struct Scratch {
 }
 
 /// Batches, the largest first; where little is free, a smaller one does.
-const BATCHES: [ByteCount; 3] = [BATCH, ByteCount::mib(16), ByteCount::mib(4)];
+pub const BATCHES: [ByteCount; 4] = [BATCH, ByteCount::mib(64), ByteCount::mib(16), ByteCount::mib(4)];
 /// Space that is given out, and comes back, together.
 const PAGE: u64 = 4096;
 /// Zeros shorter than this are written.

@@ -31,7 +31,7 @@ pub use census::{Census, CensusImage, Cover, HeldAs, Holding, Layout, census_of}
 pub use deletion::{DeletionCost, DiskDeletion, RetainedImage, deletion_cost};
 pub use estimate::{Basis, Calibration, Estimate, MergeSample, MergeWork, PastError};
 pub use facts::{FileFacts, MachineFacts, VolumeState};
-pub use merges::{BATCH, MergeBytes, MergeCost, MergeTotal, Scratch, merge_cost, merges_due, scratch};
+pub use merges::{BATCH, BATCHES, MergeBytes, MergeCost, MergeTotal, Scratch, merge_cost, merges_due, scratch};
 pub use node::{NodeCost, node_cost};
 pub use orders::{MergeOrders, merge_orders};
 pub use reads::ReadCost;

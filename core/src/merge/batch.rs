@@ -30,9 +30,11 @@ pub(super) struct Batch {
     /// Everything before this is done once the batch is.
     pub(super) end: u64,
     pub(super) moves: Vec<Move>,
-    /// Per image of the run: stretches that it holds and that the target has once the batch is copied.
-    /// Filled only above the target.
-    pub(super) marks: Vec<Vec<(u64, u64)>>,
+    /// Per image of the run: stretches that the target has once the batch is copied, and that it holds while a newer
+    /// image hides them. Filled only above the target.
+    pub(super) hidden: Vec<Vec<(u64, u64)>>,
+    /// The same for those of which it is the newest owner.
+    pub(super) owned: Vec<Vec<(u64, u64)>>,
 }
 
 impl Batch {
@@ -70,7 +72,8 @@ impl Batch {
         let (grain, unit) = (4096, unit.max(1));
         let budget = (budget / grain * grain).max(grain);
         let blocks: Vec<u64> = images.iter().map(|image| image.info().block_size.0.max(1)).collect();
-        let mut batch = Self { end: from, moves: Vec::new(), marks: vec![Vec::new(); images.len()] };
+        let none = vec![Vec::new(); images.len()];
+        let mut batch = Self { end: from, moves: Vec::new(), hidden: none.clone(), owned: none };
         let (mut data, mut cut) = (0, false);
         // Set once the budget is used up inside a block that must not be divided.
         let mut until = None;
@@ -100,10 +103,13 @@ impl Batch {
                 data += if is_data { length } else { 0 };
                 let done = host_offset.is_none() && piece.held[target] == Presence::Zero;
                 batch.moves.push(Move { offset: piece.offset, length, source, host_offset, done });
-                for above in target + 1..=source {
+                for above in target + 1..source {
                     if piece.held[above] != Presence::Absent {
-                        join(&mut batch.marks[above], piece.offset, length);
+                        join(&mut batch.hidden[above], piece.offset, length);
                     }
+                }
+                if source > target {
+                    join(&mut batch.owned[source], piece.offset, length);
                 }
             }
             batch.end = piece.offset + length;
@@ -122,7 +128,7 @@ impl Batch {
             step.length = step.length.min(end.saturating_sub(step.offset));
             step.length > 0
         });
-        for marks in &mut self.marks {
+        for marks in self.hidden.iter_mut().chain(&mut self.owned) {
             marks.retain_mut(|(offset, length)| {
                 *length = (*length).min(end.saturating_sub(*offset));
                 *length > 0

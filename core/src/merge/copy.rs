@@ -9,6 +9,7 @@ use uuid::Uuid;
 use super::batch::Batch;
 use super::shadowed::Shadowed;
 use super::survey::{nothing_left, remaining};
+use super::together::together;
 use super::transfer::transfer;
 use super::{MergeError, Result, Rule, Rules};
 use crate::chain::LiveRun;
@@ -29,6 +30,9 @@ pub struct Progress {
     /// Bytes given back to the volume so far.
     pub given_back: ByteCount,
 }
+
+/// With so much to move, the images are worked on side by side.
+pub(super) const AT_ONCE_FROM: ByteCount = ByteCount::mib(16);
 
 #[derive(Debug)]
 enum Phase {
@@ -57,6 +61,10 @@ pub struct RunMerge {
     pub(super) buffers: Vec<Vec<u8>>,
     /// The chain that a machine uses meanwhile.
     pub(super) live: Option<LiveRun>,
+    /// Whether several images are worked on side by side: where there is much to move, and nobody else uses them.
+    at_once: bool,
+    /// Whether the place of what is marked is given back at once.
+    punches: bool,
 }
 
 impl RunMerge {
@@ -70,13 +78,14 @@ impl RunMerge {
         let total = remaining(&images, size, target, rules)?.data;
         let progress = Progress { total, ..Progress::default() };
         let (phase, buffers) = (Phase::Identifiers, Vec::new());
-        Ok(Self { images, target, new_ids, rules, size, unit, phase, progress, buffers, live: None })
+        let at_once = total >= AT_ONCE_FROM;
+        Ok(Self { images, target, new_ids, rules, size, unit, phase, progress, buffers, live: None, at_once, punches: true })
     }
 
     /// The same while a machine reads and writes through the run's chain. `target` is an index in the run.
     pub fn live(run: LiveRun, target: usize, new_ids: Vec<Uuid>, rules: Rules) -> Result<Self> {
         let merge = Self::new(run.images(), target, new_ids, rules)?;
-        Ok(Self { live: Some(run), ..merge })
+        Ok(Self { live: Some(run), at_once: false, ..merge })
     }
 
     /// Whether the machine writes to the run itself.
@@ -113,7 +122,7 @@ impl RunMerge {
                 Phase::Shadowed(Shadowed::new(&self.images, self.target, self.size))
             }
             Phase::Shadowed(shadowed) => {
-                let released = shadowed.step(&self.images, self.live.as_ref(), self.rules)?;
+                let released = shadowed.step(&self.images, self.live.as_ref(), self.at_once, self.rules)?;
                 let ended = shadowed.ended();
                 for (image, released) in released {
                     self.give_back(image, released)?;
@@ -155,35 +164,41 @@ impl RunMerge {
     /// What a killed process may have left unflushed becomes durable; and what this opening writes
     /// doesn't renew an identifier on its own.
     fn flush_all(&self) -> Result<()> {
-        for image in &self.images {
+        self.for_each(0..self.images.len(), |image| {
+            let image = &self.images[image];
             image.flush()?;
-            image.set_data_write_id(image.info().data_write_id)?;
-        }
-        Ok(())
+            Ok(image.set_data_write_id(image.info().data_write_id)?)
+        })
     }
 
-    /// X1..X(k-1) get new identifiers, so that strays in backups no longer match. The child learns the new
-    /// one first and accepts the old one too, then the parent changes, then the old one is forgotten: a reader
+    fn for_each(&self, images: impl IntoIterator<Item = usize>, work: impl Fn(usize) -> Result<()> + Sync) -> Result<()> {
+        together(images, self.at_once, work).map(drop)
+    }
+
+    /// X1..X(k-1) get new identifiers, so that strays in backups no longer match. Each child learns the new
+    /// one first and accepts the old one too, then the parents change, then the old ones are forgotten: a reader
     /// of `parent_linkage` alone is wrong only between the first two.
     fn renew_identifiers(&self) -> Result<()> {
-        for (pair, new) in self.images.windows(2).zip(&self.new_ids) {
-            let [parent, child] = pair else { continue };
-            let old = parent.info().data_write_id;
-            if !self.rules.keep(Rule::Identifiers) {
-                parent.set_data_write_id(*new)?;
-                child.set_linkage(*new, None)?;
-                continue;
-            }
-            if old != *new {
-                child.set_linkage(*new, Some(old))?;
-                parent.set_data_write_id(*new)?;
-            }
-            let link = child.info().parent;
-            if link.is_none_or(|link| link.linkage != *new || link.linkage2.is_some()) {
-                child.set_linkage(*new, None)?;
-            }
+        let new_id = |parent: usize| self.new_ids[parent];
+        let old_id = |parent: usize| self.images[parent].info().data_write_id;
+        let parents = 0..self.new_ids.len();
+        if !self.rules.keep(Rule::Identifiers) {
+            return self.for_each(parents, |parent| {
+                self.images[parent].set_data_write_id(new_id(parent))?;
+                Ok(self.images[parent + 1].set_linkage(new_id(parent), None)?)
+            });
         }
-        Ok(())
+        let changed: Vec<usize> = parents.clone().filter(|parent| old_id(*parent) != new_id(*parent)).collect();
+        self.for_each(changed.clone(), |parent| Ok(self.images[parent + 1].set_linkage(new_id(parent), Some(old_id(parent)))?))?;
+        self.for_each(changed, |parent| Ok(self.images[parent].set_data_write_id(new_id(parent))?))?;
+        self.for_each(parents, |parent| {
+            let child = &self.images[parent + 1];
+            let link = child.info().parent;
+            if link.is_none_or(|link| link.linkage != new_id(parent) || link.linkage2.is_some()) {
+                child.set_linkage(new_id(parent), None)?;
+            }
+            Ok(())
+        })
     }
 
     /// What lies beyond the end of an image between the target and the top would hide what the target gets
@@ -213,6 +228,8 @@ impl RunMerge {
                 target.flush()?;
             }
         }
+        // The switch removes the sources: what it leaves of them needn't come back before.
+        self.punches = batch.end < self.size || self.live.is_some();
         self.mark_above(&batch)?;
         if !batch.moves.is_empty() {
             self.mark_below(from, batch.end)?;
@@ -223,23 +240,28 @@ impl RunMerge {
         Ok(batch.end)
     }
 
-    /// Lowest first: each image's mark is durable before the next one's, so that the newest owner,
-    /// which hides the others, goes last.
+    /// What is hidden is marked first, durably, in all images; then what its newest owner holds.
     fn mark_above(&mut self, batch: &Batch) -> Result<()> {
-        let mut above: Vec<usize> = (self.target + 1..self.images.len()).collect();
+        let mut rounds = [&batch.hidden, &batch.owned];
         if !self.rules.keep(Rule::ShadowFirst) {
-            above.reverse();
+            rounds.reverse();
         }
-        for image in above {
-            self.mark(image, &batch.marks[image])?;
-        }
+        rounds.into_iter().try_for_each(|marks| self.mark_all(marks))
+    }
+
+    /// Marks that don't depend on one another, per image; durable when it returns.
+    fn mark_all(&mut self, marks: &[Vec<(u64, u64)>]) -> Result<()> {
+        let marked = (0..marks.len()).filter(|image| !marks[*image].is_empty());
+        let given_back = together(marked, self.at_once, |image| self.mark_image(image, &marks[image]))?;
+        self.progress.given_back += given_back.into_iter().map(|(_, given_back)| given_back).sum();
         Ok(())
     }
 
     /// Below, marks only give space back: all that an image below holds up to `to`, the target has.
     /// A block that the batch ends in goes with the batch that ends it, for images that know only whole blocks.
     pub(super) fn mark_below(&mut self, from: u64, to: u64) -> Result<()> {
-        for image in 0..self.target {
+        let mut marks = vec![Vec::new(); self.images.len()];
+        for (image, marks) in marks.iter_mut().enumerate().take(self.target) {
             let info = self.images[image].info();
             let block = info.block_size.0.max(1);
             let end = if to == self.size { info.virtual_size.0 } else { (to - to % block).min(info.virtual_size.0) };
@@ -248,19 +270,22 @@ impl RunMerge {
                 continue;
             }
             let held = self.images[image].extents(start, end - start)?;
-            let mut stretches = Vec::new();
             for extent in held.iter().filter(|extent| extent.presence != Presence::Absent) {
-                super::batch::join(&mut stretches, extent.offset, extent.length);
+                super::batch::join(marks, extent.offset, extent.length);
             }
-            self.mark(image, &stretches)?;
+        }
+        self.mark_all(&marks)
+    }
+
+    pub(super) fn mark(&mut self, image: usize, stretches: &[(u64, u64)]) -> Result<()> {
+        if !stretches.is_empty() {
+            self.progress.given_back += self.mark_image(image, stretches)?;
         }
         Ok(())
     }
 
-    pub(super) fn mark(&mut self, image: usize, stretches: &[(u64, u64)]) -> Result<()> {
-        if stretches.is_empty() {
-            return Ok(());
-        }
+    /// Marks stretches of one image durably, then gives their place back; returns how much came back.
+    fn mark_image(&self, image: usize, stretches: &[(u64, u64)]) -> Result<ByteCount> {
         if !self.rules.keep(Rule::PunchAfterMark) {
             self.punch_early(image, stretches)?;
         }
@@ -272,13 +297,21 @@ impl RunMerge {
         for (offset, length) in stretches {
             self.live.iter().for_each(|live| live.moved(*offset, *length));
         }
-        self.give_back(image, released)
+        self.punch(image, released)
     }
 
     /// The mark is durable. A read that may still hold the old place is done again.
-    pub(super) fn give_back(&mut self, image: usize, released: Released) -> Result<()> {
+    fn punch(&self, image: usize, released: Released) -> Result<ByteCount> {
+        if !self.punches {
+            return Ok(ByteCount::ZERO);
+        }
         self.live.iter().for_each(LiveRun::readers_settled);
-        self.progress.given_back += self.images[image].punch(released)?;
+        Ok(self.images[image].punch(released)?)
+    }
+
+    /// The same, counted.
+    pub(super) fn give_back(&mut self, image: usize, released: Released) -> Result<()> {
+        self.progress.given_back += self.punch(image, released)?;
         Ok(())
     }
 

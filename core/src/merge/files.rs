@@ -8,9 +8,10 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::switch::{Hands, change_files, io, remove, remove_files};
-use super::{MergeError, Merged, Progress, Result, Rules, RunMerge};
+use super::{MergeError, Merged, Pace, Progress, Result, Rules, RunMerge};
 use crate::chain::{Chain, Gate};
-use crate::cost::BATCH;
+use crate::clock::SystemClock;
+use crate::cost::BATCHES;
 use crate::disk::{self, Image};
 use crate::host_file::{Access, SharedHost, publish_file, read_file};
 use crate::snapshot::{FileRef, SwitchFiles};
@@ -56,11 +57,14 @@ pub fn merge_files(
     if journal.switch.is_none() {
         let images = open_all(host, &journal.run)?;
         let merge = &mut RunMerge::new(images, 0, journal.new_ids.clone(), Rules::default())?;
-        check_space(host, merge)?;
+        let mut pace = Pace::new(check_space(host, merge)?);
         publish(host, &journal_path, &journal)?;
+        let clock = SystemClock::shared();
         loop {
-            let more = merge.step(BATCH)?;
+            let (began, before) = (clock.elapsed(), reached.moved);
+            let more = merge.step(pace.budget())?;
             reached = merge.progress();
+            pace.moved(reached.moved.saturating_sub(before), clock.elapsed() - began);
             if !more && merge.look_again()? {
                 break;
             }
@@ -78,6 +82,10 @@ pub fn merge_files(
     if let Some(files) = &journal.switch {
         change_files(&Hands::stopped(host), Path::new(""), files)?;
         freed = remove_files(host, Path::new(""), files)?;
+        // It was frozen: a side file that has come back with the power holds nothing.
+        for side in disk::side_files(&files.kept).iter().filter(|side| host.exists(side)) {
+            host.remove_file(side).map_err(|source| io("remove", side, source))?;
+        }
     }
     remove(&**host, &journal_path)?;
     Ok(Some(Merged { progress: reached, freed }))
@@ -143,25 +151,24 @@ fn read_journal(host: &SharedHost, top: &Path, path: &Path, gate: &Gate) -> Resu
 fn check_files(host: &SharedHost, journal: &FileJournal) -> Result<Uuid> {
     let refused = |file: &FileRef, what: &str| Err(MergeError::Refused(format!("{} {what}", file.file.display())));
     let look = |file: &FileRef| Ok::<_, MergeError>(disk::open(host, &file.file, file.format, Access::Look)?.info());
-    // The top is removed last; what it was lives on in the target.
-    let top = journal.run.last().filter(|top| host.exists(&top.file));
-    let stray = journal.run[1..].iter().find(|file| top.is_none() && host.exists(&file.file));
-    if let Some(file) = stray {
-        return refused(file, "is there without the image that reads through it");
+    // The top is removed first; what it was lives on in the target.
+    let there: Vec<bool> = journal.run.iter().map(|file| host.exists(&file.file)).collect();
+    if let Some(stray) = (1..there.len()).find(|place| there[*place] && !there[place - 1]) {
+        return refused(&journal.run[stray], "is there without the image that it reads through");
     }
+    let top = journal.run.last().filter(|_| there.iter().all(|there| *there));
     let top_id = look(top.unwrap_or(&journal.run[0]))?.data_write_id;
+    if top.is_none() && journal.switch.as_ref().is_some_and(|files| files.data_write_id != top_id) {
+        return refused(&journal.run[0], "isn't what stands for the top, and that is gone");
+    }
     let mut below: Option<Uuid> = None;
-    for (place, file) in journal.run.iter().enumerate().filter(|(_, file)| host.exists(&file.file)) {
+    for (file, _) in journal.run.iter().zip(&there).filter(|(_, there)| **there) {
         let info = look(file)?;
-        let link = info.parent.as_ref();
-        let accepts = |id: &Uuid| link.is_some_and(|link| link.linkage == *id || link.linkage2 == Some(*id));
-        // The one below it was removed: what it was called is known.
-        let expected = below.or_else(|| journal.new_ids.get(place.wrapping_sub(1)).copied());
-        if place > 0 && !expected.as_ref().is_some_and(accepts) {
+        let accepts = |id: Uuid| info.parent.as_ref().is_some_and(|link| link.linkage == id || link.linkage2 == Some(id));
+        if below.is_some_and(|id| !accepts(id)) {
             return refused(file, "doesn't read through the image below it in the run");
         }
-        let next_is_there = journal.run.get(place + 1).is_some_and(|next| host.exists(&next.file));
-        below = next_is_there.then_some(info.data_write_id);
+        below = Some(info.data_write_id);
     }
     for child in
         journal.switch.as_ref().map_or(&journal.children, |files| &files.children).iter().filter(|c| host.exists(&c.file))
@@ -236,11 +243,13 @@ fn open_all(host: &SharedHost, run: &[FileRef]) -> Result<Vec<Arc<dyn Image>>> {
     run.iter().map(open).collect()
 }
 
-/// A batch must fit, or all that moves if that is less. Where no holes can be punched more may be needed; running
-/// out of space then ends the merge with an error, and nothing is lost.
-fn check_space(host: &SharedHost, merge: &RunMerge) -> Result<()> {
+/// The largest batch that fits; the smallest must, or all that moves if that is less. Where no holes can be punched
+/// more may be needed; running out of space then ends the merge with an error, and nothing is lost.
+fn check_space(host: &SharedHost, merge: &RunMerge) -> Result<ByteCount> {
     let path = merge.images()[0].path();
-    let needed = merge.progress().total.min(BATCH);
     let free = host.free_bytes(&path).map_err(|source| io("ask for the free space of", &path, source))?;
-    if free < needed { Err(MergeError::NoSpace { needed, free }) } else { Ok(()) }
+    let total = merge.progress().total;
+    let smallest = BATCHES[BATCHES.len() - 1];
+    let fitting = BATCHES.into_iter().find(|batch| free >= total.min(*batch));
+    fitting.ok_or_else(|| MergeError::NoSpace { needed: total.min(smallest), free })
 }

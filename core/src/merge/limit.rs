@@ -1,4 +1,4 @@
-//! A bandwidth limit: how long to wait before the next step.
+//! How large the steps of a merge are, and with a bandwidth limit how long to wait before the next one.
 
 use std::time::Duration;
 
@@ -36,9 +36,57 @@ impl RateLimit {
     }
 }
 
+/// Makes steps as large as they may be without keeping somebody who wants to pause or cancel waiting.
+#[derive(Debug, Clone, Copy)]
+pub struct Pace {
+    most: ByteCount,
+    next: ByteCount,
+}
+
+/// How long a step should take, about.
+const STEP_TIME: Duration = Duration::from_secs(1);
+/// The first step, and the smallest that time alone makes.
+const FIRST_STEP: ByteCount = ByteCount::mib(64);
+
+impl Pace {
+    /// Steps of `most` bytes at most.
+    pub fn new(most: ByteCount) -> Self {
+        Self { most, next: most.min(FIRST_STEP) }
+    }
+
+    /// How large the next step may be.
+    pub fn budget(&self) -> ByteCount {
+        self.next
+    }
+
+    /// Says that `bytes` were moved in a step that took so long. What moved little says nothing.
+    pub fn moved(&mut self, bytes: ByteCount, took: Duration) {
+        if bytes.0 >= FIRST_STEP.0 / 2 {
+            let fits = bytes.0 as f64 * (STEP_TIME.as_secs_f64() / took.as_secs_f64().max(1e-3));
+            self.next = ByteCount((fits as u64).max(FIRST_STEP.0)).min(self.most);
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn steps_take_about_a_second() {
+        let (mib, second) = (ByteCount::mib, Duration::from_secs(1));
+        let mut pace = Pace::new(mib(256));
+        assert_eq!(pace.budget(), mib(64));
+        pace.moved(mib(64), second / 10);
+        assert_eq!(pace.budget(), mib(256));
+        pace.moved(mib(256), 2 * second);
+        assert_eq!(pace.budget(), mib(128));
+        pace.moved(mib(1), 2 * second);
+        assert_eq!(pace.budget(), mib(128), "a step that had little to do says nothing");
+        pace.moved(mib(128), 60 * second);
+        assert_eq!(pace.budget(), mib(64));
+        assert_eq!(Pace::new(mib(4)).budget(), mib(4));
+    }
 
     #[test]
     fn keeps_the_rate_and_earns_nothing_in_a_pause() {

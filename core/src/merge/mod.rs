@@ -26,6 +26,7 @@ mod rules;
 mod shadowed;
 mod survey;
 mod switch;
+mod together;
 mod transfer;
 
 #[cfg(test)]
@@ -35,7 +36,7 @@ pub use copy::{Progress, RunMerge};
 pub use error::{MergeError, Result};
 pub use execute::{Execution, Merged, StepOutcome};
 pub use files::merge_files;
-pub use limit::RateLimit;
+pub use limit::{Pace, RateLimit};
 pub use plan::{Candidate, MergePlan, candidates, plan, plan_into};
 pub use recover::complete_switch;
 pub use rules::{Rule, Rules};

@@ -4,6 +4,7 @@ use std::ops::ControlFlow;
 
 use super::batch::join;
 use super::survey::{Images, sweep};
+use super::together::together;
 use super::{Result, Rules};
 use crate::chain::LiveRun;
 use crate::disk::{ImageType, Presence, Released};
@@ -46,7 +47,13 @@ impl Shadowed {
     }
 
     /// Looks at the next part of the disk; what was released is durably so.
-    pub(super) fn step(&mut self, images: &Images, live: Option<&LiveRun>, rules: Rules) -> Result<Vec<(usize, Released)>> {
+    pub(super) fn step(
+        &mut self,
+        images: &Images,
+        live: Option<&LiveRun>,
+        at_once: bool,
+        rules: Rules,
+    ) -> Result<Vec<(usize, Released)>> {
         if self.ended() {
             return Ok(Vec::new());
         }
@@ -79,18 +86,18 @@ impl Shadowed {
         if let Some(live) = live {
             live.flush_top()?;
         }
-        let mut released = Vec::new();
-        for (place, mut stretches) in hidden.into_iter().enumerate() {
-            if let Some((block_size, own_size, block)) = self.blocks[place].as_mut().filter(|_| end == self.size) {
-                close(block, *block_size, *own_size, &mut stretches);
-            }
-            if !stretches.is_empty() {
-                let given_up = images[place].release(&stretches)?;
-                images[place].flush()?;
-                released.push((place, given_up));
+        if end == self.size {
+            for (entry, hidden) in self.blocks.iter_mut().zip(&mut hidden) {
+                if let Some((block_size, own_size, block)) = entry {
+                    close(block, *block_size, *own_size, hidden);
+                }
             }
         }
-        Ok(released)
+        together((0..images.len()).filter(|place| !hidden[*place].is_empty()), at_once, |place| {
+            let given_up = images[place].release(&hidden[place])?;
+            images[place].flush()?;
+            Ok(given_up)
+        })
     }
 }
 

@@ -1,7 +1,7 @@
 //! Copies a batch's data: large reads ahead of large writes, with a few buffers that are used again.
 
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::thread;
 
 use super::Result;
@@ -13,6 +13,8 @@ use crate::disk::Image;
 const CHUNK: u64 = 4 << 20;
 /// Buffers in flight between the reader and the writer.
 const BUFFERS: usize = 3;
+/// So much of the target is flushed beside the copying, again and again.
+const FLUSH_EVERY: u64 = 16 << 20;
 /// From how many bytes on reading in a thread of its own pays.
 const THREAD_FROM: u64 = 2 * CHUNK;
 
@@ -93,14 +95,23 @@ fn pipe(images: &Images, target: &Arc<dyn Image>, chunks: &[Chunk], buffers: &mu
                 }
             }
         });
+        // The volume works while the next bytes are read; what a flush says must not be lost.
+        let (due, flushes) = sync_channel::<()>(1);
+        let flusher = scope.spawn(move || flushes.iter().try_for_each(|()| target.flush()));
+        let mut unflushed = 0;
         for chunk in chunks {
             let Ok(outcome) = filled.recv() else { break };
             let buffer = outcome?;
             target.write_at(&buffer, chunk.offset)?;
+            unflushed += chunk.length;
+            if unflushed >= FLUSH_EVERY && due.try_send(()).is_ok() {
+                unflushed = 0;
+            }
             // The reader has ended where nobody takes it: then it isn't needed any more.
             let _ = free.send(buffer);
         }
-        Ok(())
+        drop(due);
+        Ok(flusher.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?)
     })
 }
 

@@ -16,7 +16,6 @@ use snaptree_core::units::ByteCount;
 use snaptree_tests::measure::Spread;
 use snaptree_tests::witness::{sha256_of, sha256_of_chain};
 
-const PAIRS: usize = 7;
 const MIB: u64 = 1 << 20;
 
 /// Offset, length and the byte that is written.
@@ -111,7 +110,7 @@ fn same_content(ours: &Path, theirs: &Path) -> Result<bool> {
     Ok(same)
 }
 
-fn measure(what: &str, size: u64, layers: &[Vec<Write>]) -> Result<()> {
+fn measure(what: &str, pairs: usize, size: u64, layers: &[Vec<Write>]) -> Result<()> {
     let folder = tempfile::Builder::new().prefix("snaptree-").tempdir()?;
     let at = |name: &str| folder.path().join(name);
     for name in ["ours", "theirs"] {
@@ -120,10 +119,10 @@ fn measure(what: &str, size: u64, layers: &[Vec<Write>]) -> Result<()> {
     ours(&at("ours"), size, layers)?;
     theirs(&at("theirs"), size, layers)?;
     let top = layers.len() - 1;
-    println!("{what}, into the base, {PAIRS} pairs for each way of caching:");
+    println!("{what}, into the base, {pairs} pairs for each way of caching:");
     for cache in ["writeback", "none"] {
         let (mut our_rates, mut their_rates, mut ratios, mut bytes) = (Vec::new(), Vec::new(), Vec::new(), 0);
-        for pair in 0..PAIRS {
+        for pair in 0..pairs {
             copy(&at("ours"), &at("a"))?;
             copy(&at("theirs"), &at("b"))?;
             let (our_time, their_time);
@@ -148,14 +147,40 @@ fn measure(what: &str, size: u64, layers: &[Vec<Write>]) -> Result<()> {
     Ok(())
 }
 
-fn main() -> Result<()> {
-    let whole = |byte: u8| (0..512).map(|mib| (mib * MIB, MIB, byte)).collect::<Vec<Write>>();
-    measure("2 layers of 512 MiB", 512 * MIB, &[whole(1), whole(2)])?;
-    // 31 layers of 16 MiB in stretches of 256 KiB, anywhere in 512 MiB, over a full base: they overlap.
+fn whole(size: u64, byte: u8) -> Vec<Write> {
+    (0..size / MIB).map(|mib| (mib * MIB, MIB, byte)).collect()
+}
+
+/// Layers of 16 MiB in stretches of 256 KiB, anywhere in 512 MiB, over a full base: they overlap.
+fn overlapping(depth: usize) -> Vec<Vec<Write>> {
     let mut random = Random::new(5);
-    let mut layers = vec![whole(1)];
-    for layer in 1..32 {
+    let mut layers = vec![whole(512 * MIB, 1)];
+    for layer in 1..depth {
         layers.push((0..64).map(|_| (random.below(2048) << 18, 1 << 18, layer as u8 + 1)).collect());
     }
-    measure("32 layers, 31 of 16 MiB that overlap, in one pass", 512 * MIB, &layers)
+    layers
+}
+
+/// `measure_merge [--pairs N] [CASE...]`
+fn main() -> Result<()> {
+    let mut arguments: Vec<String> = std::env::args().skip(1).collect();
+    let mut pairs = 7;
+    if arguments.first().is_some_and(|first| first == "--pairs") {
+        pairs = arguments.get(1).context("--pairs N")?.parse()?;
+        arguments.drain(..2);
+    }
+    for case in ["2", "8", "32", "large"] {
+        if !arguments.is_empty() && !arguments.iter().any(|wanted| wanted == case) {
+            continue;
+        }
+        match case {
+            "2" => measure("2 layers of 512 MiB", pairs, 512 * MIB, &[whole(512 * MIB, 1), whole(512 * MIB, 2)])?,
+            "large" => measure("2 layers of 4 GiB", pairs, 4096 * MIB, &[whole(4096 * MIB, 1), whole(4096 * MIB, 2)])?,
+            depth => {
+                let what = format!("{depth} layers that overlap, all but the base of 16 MiB, in one pass");
+                measure(&what, pairs, 512 * MIB, &overlapping(depth.parse()?))?;
+            }
+        }
+    }
+    Ok(())
 }

@@ -13,6 +13,9 @@ use crate::disk::{DiskError, Image, ParentTarget, Presence, Released, Result};
 use crate::units::ByteCount;
 use std::sync::PoisonError;
 
+/// Neighbouring space that is punched in one call, while reads wait.
+const PUNCHED_AT_ONCE: u64 = 16 << 20;
+
 /// Released space that wasn't punched yet.
 #[derive(Debug, Clone, Copy)]
 pub struct Part {
@@ -138,26 +141,44 @@ impl VhdxImage {
         }
         let held = || self.raw.host().held_bytes().map_err(|e| DiskError::io(self.raw.path(), "ask for the space it takes", e));
         let before = held()?;
-        for &(offset, length) in &released.host_ranges {
-            // Nobody reads or overwrites at an old place behind this.
-            let g = self.geometry.write().unwrap_or_else(PoisonError::into_inner);
+        let mut ranges = &released.host_ranges[..];
+        while let Some(&(first, length)) = ranges.first() {
+            // Neighbours in the file go together, as far as that doesn't keep others waiting.
+            let mut end = first + length;
+            let count = ranges.iter().take_while(|(offset, length)| {
+                let joins = *offset == first || (*offset == end && offset + length - first <= PUNCHED_AT_ONCE);
+                end = if joins { offset + length } else { end };
+                joins
+            });
+            let (group, rest) = ranges.split_at(count.count().max(1));
+            ranges = rest;
+            self.punch_group(&mut w, group)?;
+        }
+        Ok(before.saturating_sub(held()?))
+    }
+
+    fn punch_group(&self, w: &mut Writer, group: &[(u64, u64)]) -> Result<()> {
+        // Nobody reads or overwrites at an old place behind this.
+        let g = self.geometry.write().unwrap_or_else(PoisonError::into_inner);
+        let (mut holes, mut free): (Vec<(u64, u64)>, Vec<(u64, u64)>) = Default::default();
+        for &(offset, length) in group {
             // What isn't known any more went with its whole block.
             let Some(part) = w.released.get(&offset).copied().filter(|part| part.length == length) else { continue };
             w.released.remove(&offset);
-            let mut holes = vec![(offset, length)];
-            if !part.whole {
-                holes = self.unused(&g, part, offset)?;
-            }
-            for (offset, length) in holes {
-                self.raw.host().punch_hole(offset, length).map_err(|e| DiskError::io(self.raw.path(), "punch a hole", e))?;
-            }
-            if part.whole
-                && let Some(space) = &mut w.space
-            {
-                space.free(offset, length);
+            if part.whole {
+                free.push((offset, length));
+                holes.push((offset, length));
+            } else {
+                holes.extend(self.unused(&g, part, offset)?);
             }
         }
-        Ok(before.saturating_sub(held()?))
+        for (offset, length) in joined(&holes) {
+            self.raw.host().punch_hole(offset, length).map_err(|e| DiskError::io(self.raw.path(), "punch a hole", e))?;
+        }
+        if let Some(space) = &mut w.space {
+            free.into_iter().for_each(|(offset, length)| space.free(offset, length));
+        }
+        Ok(())
     }
 
     /// The pieces of a released part of a block that weren't written again since.

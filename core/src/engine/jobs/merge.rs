@@ -6,14 +6,12 @@ use std::time::Duration;
 use super::{Context, Job, Step};
 use crate::cost::{MachineFacts, MergeWork};
 use crate::engine::{Answer, Refusal};
-use crate::merge::{self, Execution, MergePlan, RateLimit, StepOutcome};
+use crate::merge::{self, Execution, MergePlan, Pace, RateLimit, StepOutcome};
 use crate::snapshot::{DiskId, Tree};
 use crate::store::HistoryRecord;
 use crate::units::{ByteCount, ByteRate};
 
-/// Data moved in one step.
-const STEP: ByteCount = ByteCount::mib(64);
-/// The same while the machine runs: what it flushes waits for what a step flushes.
+/// Data moved in one step while the machine runs: what it flushes waits for what a step flushes.
 const LIVE_STEP: ByteCount = ByteCount::mib(16);
 
 pub(super) struct Merge {
@@ -35,6 +33,7 @@ pub(super) struct Merge {
 struct UnderWay {
     plan: MergePlan,
     execution: Execution,
+    pace: Pace,
     worked: Duration,
     estimated_seconds: Option<f64>,
 }
@@ -83,7 +82,8 @@ impl Merge {
             None => Execution::begin(store, &plan, now)?,
             Some(chain) => Execution::begin_live(store, &plan, now, chain)?,
         };
-        Ok(Some(UnderWay { plan, execution, worked: Duration::ZERO, estimated_seconds }))
+        let pace = Pace::new(if running.is_some() { plan.batch.min(LIVE_STEP) } else { plan.batch });
+        Ok(Some(UnderWay { plan, execution, pace, worked: Duration::ZERO, estimated_seconds }))
     }
 
     fn text(&self) -> String {
@@ -137,11 +137,13 @@ impl Job for Merge {
         let clock = &context.options.clock;
         let began = clock.elapsed();
         let before = under_way.execution.progress().moved;
-        let step = if context.owned.running.is_some() { LIVE_STEP } else { STEP };
-        let outcome = under_way.execution.step(&mut context.owned.store, self.limit.budget(step))?;
-        under_way.worked += clock.elapsed() - began;
+        let budget = self.limit.budget(under_way.pace.budget());
+        let outcome = under_way.execution.step(&mut context.owned.store, budget)?;
+        let took = clock.elapsed() - began;
+        under_way.worked += took;
         let twice = under_way.execution.written_twice();
         let progress = under_way.execution.progress();
+        under_way.pace.moved(progress.moved.saturating_sub(before), took);
         context.report.done = self.moved + progress.moved;
         context.report.total = self.moved + progress.total;
         if let StepOutcome::Done(merged) = outcome {

@@ -8,6 +8,7 @@ use super::machine::fill;
 use crate::chain::{Chain, Gate};
 use crate::disk::{self, CreateOptions, ImageFormat};
 use crate::host_file::{Access, Host, publish_file, read_file};
+use crate::merge::copy::AT_ONCE_FROM;
 use crate::merge::{MergeError, merge_files};
 use crate::testing::{CrashMode, CrashPoint, MemHost, Random, for_some_crash_points};
 use crate::units::ByteCount;
@@ -29,11 +30,15 @@ fn content(host: &MemHost, name: &str) -> Vec<u8> {
 
 /// `x1` to `x4`, each reading through the one before, and `other`, which reads through `x3`.
 fn build(host: &MemHost, seed: u64) {
+    build_of(host, seed, ByteCount::mib(4));
+}
+
+fn build_of(host: &MemHost, seed: u64, size: ByteCount) {
     let random = &mut Random::new(seed);
     host.create_dir_all(Path::new("/disks")).unwrap();
     host.flush_dir(Path::new("/")).unwrap();
     let shared = host.shared();
-    let options = CreateOptions { block_size: Some(ByteCount::mib(1)), ..CreateOptions::dynamic(ByteCount::mib(4)) };
+    let options = CreateOptions { block_size: Some(ByteCount::mib(1)), ..CreateOptions::dynamic(size) };
     for (name, below) in [("x1", None), ("x2", Some("x1")), ("x3", Some("x2")), ("x4", Some("x3")), ("other", Some("x3"))] {
         let image = match below {
             None => disk::create(&shared, &path(name), ImageFormat::Vhdx, &options).unwrap(),
@@ -43,6 +48,9 @@ fn build(host: &MemHost, seed: u64) {
             }
         };
         fill(&*image, random);
+        if let Some(half) = size.0.checked_sub(ByteCount::mib(16).0).map(|rest| rest / 2) {
+            image.write_at(&random.bytes(half as usize), random.below(half / 4096) * 4096).unwrap();
+        }
         image.freeze().unwrap();
     }
 }
@@ -80,10 +88,10 @@ fn another_reader_in_between_is_named() {
     assert_eq!(host.files(), before);
 }
 
-#[test]
-fn a_merge_of_files_goes_on_after_a_crash() {
+/// A merge that is cut off at `most` of its steps at most goes on to the end.
+fn goes_on_after_a_crash(size: ByteCount, most: u64) {
     let setup = |host: &MemHost| {
-        build(host, 7);
+        build_of(host, 7, size);
         (content(host, "x3"), content(host, "other"))
     };
     let operation = |host: &MemHost, _: &(Vec<u8>, Vec<u8>)| {
@@ -102,7 +110,21 @@ fn a_merge_of_files_goes_on_after_a_crash() {
         assert!(content(host, "other") == *other, "the other image differs");
         assert_eq!(host.files(), ["other", "x1", "x4"].map(path));
     };
-    for_some_crash_points(7, 30, setup, operation, check);
+    for_some_crash_points(7, most, setup, operation, check);
+}
+
+#[test]
+fn a_merge_of_files_goes_on_after_a_crash() {
+    goes_on_after_a_crash(ByteCount::mib(4), u64::MAX);
+}
+
+#[test]
+fn a_merge_that_works_on_its_images_side_by_side_goes_on_after_a_crash() {
+    let host = MemHost::new();
+    build_of(&host, 7, ByteCount::mib(48));
+    let merged = merge(&host, "x3", Some("x1")).unwrap().unwrap();
+    assert!(merged.progress.total >= AT_ONCE_FROM, "{merged:?}");
+    goes_on_after_a_crash(ByteCount::mib(48), 12);
 }
 
 /// Every file and what is in it.
@@ -163,7 +185,7 @@ fn a_journal_names_only_files_of_its_merge() {
     publish_file(&host, &path(".x3.merge.json"), journal.to_string().as_bytes()).unwrap();
     let before = files(&host);
     let error = merge(&host, "x3", Some("x1")).unwrap_err().to_string();
-    assert!(error.contains("x2 is there without"), "{error}");
+    assert!(error.contains("x1 isn't what stands for the top"), "{error}");
     assert!(files(&host) == before);
 }
 
