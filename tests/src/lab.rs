@@ -182,6 +182,12 @@ pub fn chain(store: &MachineStore, node: NodeRef, access: Access) -> Result<Chai
     Chain::open(store.host(), &path, access, &gate).map_err(|error| error.to_string())
 }
 
+/// The images of Now's disk, as its chain has them open.
+pub fn open_images(store: &MachineStore, chain: &Chain) -> BTreeMap<ImageId, Arc<dyn Image>> {
+    let leaf = store.machine().now.images[&disk0()];
+    Tree::of(store.machine()).chain(leaf).into_iter().zip(chain.images()).collect()
+}
+
 /// The labels of all nodes.
 pub fn labels(machine: &Machine) -> BTreeMap<String, NodeRef> {
     let nodes = machine.snapshots.iter().map(|(id, node)| (node.label.clone(), NodeRef::Snapshot(*id)));
