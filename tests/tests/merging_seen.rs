@@ -90,6 +90,12 @@ impl fmt::Display for Seen {
     }
 }
 
+/// What is seen of every node, by label.
+type Nodes = BTreeMap<String, Seen>;
+
+/// Every call that changed something, and what was seen then.
+type Told = Vec<(String, Nodes)>;
+
 /// Hands every node that the manifest names now to 7-Zip.
 struct Eye {
     dir: PathBuf,
@@ -104,7 +110,7 @@ impl Eye {
         Self { dir: dir.into(), expected }
     }
 
-    fn look(&self) -> BTreeMap<String, Seen> {
+    fn look(&self) -> Nodes {
         let machine = MachineStore::look(&OsHost::shared(), &self.dir).expect("a manifest");
         let tree = Tree::of(&machine);
         let look = |(label, node): (String, NodeRef)| {
@@ -137,7 +143,7 @@ impl Eye {
 /// What was seen of a whole merge.
 struct Story {
     /// After each step but the last.
-    batches: Vec<BTreeMap<String, Seen>>,
+    batches: Vec<Nodes>,
     /// For each node, every change of what is seen of it from the switch on, and which call made it.
     switch: BTreeMap<String, Vec<String>>,
 }
@@ -253,7 +259,7 @@ fn story(case: &Case) -> Story {
 
     // From the journal on, every change.
     let calls = Calls::of(&store);
-    let told: Arc<Mutex<Option<Vec<(String, BTreeMap<String, Seen>)>>>> = Arc::default();
+    let told: Arc<Mutex<Option<Told>>> = Arc::default();
     let (watching, watched) = (eye.clone(), told.clone());
     doors.watch(move |call, path| {
         let mut told = watched.lock().unwrap_or_else(PoisonError::into_inner);
