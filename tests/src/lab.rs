@@ -70,7 +70,7 @@ pub fn open(host: &MemHost) -> Result<MachineStore, String> {
 }
 
 /// A file's name in the folder of others.
-pub fn foreign_name(place: usize) -> String {
+fn foreign_name(place: usize) -> String {
     format!("x{place}.{}", if place == 0 { "vhdx" } else { "avhdx" })
 }
 
@@ -111,6 +111,17 @@ pub fn make_foreign(host: &MemHost, shape: &Shape, seed: u64) -> Vec<Content> {
         below = Some(image);
     }
     contents
+}
+
+/// Adds another child to an image of that folder; both are named without their endings. Returns what it shows.
+pub fn add_foreign(host: &MemHost, parent: &str, name: &str, below: &Content, seed: u64) -> Content {
+    let (shared, mut content) = (host.shared(), below.clone());
+    let path = |name: &str| Path::new(FOREIGN).join(format!("{name}.avhdx"));
+    let parent = disk::open(&shared, &path(parent), ImageFormat::Vhdx, Access::Look).expect("its parent");
+    let image = disk::create_child(&shared, &path(name), &*parent, None).expect("an image");
+    fill(&*image, &mut content, &mut Random::new(seed));
+    image.freeze().expect("frozen");
+    content
 }
 
 /// Changes an image in every way that makes another kind of block.
@@ -180,6 +191,12 @@ pub fn chain(store: &MachineStore, node: NodeRef, access: Access) -> Result<Chai
     let gate = Gate::new([store.dir().to_path_buf()]);
     let path = store.image_path(image).expect("an image");
     Chain::open(store.host(), &path, access, &gate).map_err(|error| error.to_string())
+}
+
+/// The images of Now's disk, as its chain has them open.
+pub fn open_images(store: &MachineStore, chain: &Chain) -> BTreeMap<ImageId, Arc<dyn Image>> {
+    let leaf = store.machine().now.images[&disk0()];
+    Tree::of(store.machine()).chain(leaf).into_iter().zip(chain.images()).collect()
 }
 
 /// The labels of all nodes.

@@ -4,6 +4,7 @@ pub mod campaign;
 pub mod content;
 #[cfg(unix)]
 pub mod desktop;
+pub mod doors;
 pub mod driver;
 pub mod kept;
 pub mod lab;

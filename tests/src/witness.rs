@@ -145,6 +145,29 @@ impl Witness {
     }
 }
 
+/// What 7-Zip makes of an image and those that it reads through, as the files are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Look {
+    /// How it ended: 0, or 2 where it complains.
+    pub status: Option<i32>,
+    /// How many bytes came.
+    pub bytes: usize,
+    /// SHA-256 of them, as hex digits.
+    pub sha256: String,
+    /// What it complains of.
+    pub complaints: String,
+}
+
+/// Has 7-Zip read an image whose parents lie in its folder.
+pub fn seven_zip_looks(image: &Path) -> Result<Look> {
+    let seven = tool("7zz").context("7zz")?;
+    let mut command = Command::new(seven);
+    command.args([OsStr::new("x"), OsStr::new("-so"), OsStr::new("-tVHDX"), image.as_os_str()]);
+    let output = command.output().with_context(|| format!("{command:?}"))?;
+    let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
+    Ok(Look { status: output.status.code(), bytes: output.stdout.len(), sha256: sha256_of(&*output.stdout)?, complaints })
+}
+
 /// A chain whose images lie in one folder: 7-Zip doesn't follow a parent's path that begins with `..`.
 struct Flat {
     files: Vec<PathBuf>,

@@ -3,7 +3,8 @@
 //! program does it (in some cases that is cut off too): the operation happened or it didn't, every kept node reads as it
 //! did, byte for byte, and no file is left over. Each prints how many points it was cut off at.
 //!
-//! Operations of many steps are cut off at some of them, which a seed draws; with `SNAPTREE_EVERY_STEP=1`, at every one.
+//! Operations of many steps are cut off at some of them, which a seed draws; with `SNAPTREE_EVERY_STEP=1`, at every one:
+//! that takes less than five minutes of processor time.
 
 use std::path::Path;
 
@@ -230,39 +231,58 @@ fn growing_a_disk() {
     }
 }
 
-/// An image of others is copied in, or moved; the machine is whole then, or isn't there and the originals are.
+/// Images of others are copied in, or adopted: moved. The machine is whole then, or isn't there and the originals are. A
+/// move removes them once the machine is whole, what reads through others first.
 #[test]
 fn importing() {
-    for (name, moves, seed, shape) in [("import", false, 13, &EVEN), ("import by moving", true, 14, &UNEVEN)] {
+    for (name, moves, branches, seed, shape) in [
+        ("import", false, false, 13, &EVEN),
+        ("adopt, by moving", true, false, 14, &UNEVEN),
+        ("adopt a folder with branches, by moving", true, true, 15, &COARSE),
+    ] {
         let request = || ImportRequest { path: FOREIGN.into(), name: lab::NAME.into(), remove_originals: moves };
+        let file_of = |label: &str| Path::new(FOREIGN).join(format!("{label}.{}", if label == "x0" { "vhdx" } else { "avhdx" }));
         every_step(name, seed, 60).crash(
             |host| {
-                let contents = lab::make_foreign(host, shape, seed);
+                // By the name of its file.
+                let contents = lab::make_foreign(host, shape, seed).into_iter().enumerate();
+                let mut contents: Contents = contents.map(|(place, content)| (format!("x{place}"), content)).collect();
+                if branches {
+                    let content = lab::add_foreign(host, "x1", "y", &contents["x1"], seed);
+                    contents.insert("y".into(), content);
+                }
                 drop(lab::library(host).expect("a library"));
-                contents
+                let last = format!("x{}", shape.blocks.len() - 1);
+                (contents, last)
             },
             |host, _| lab::library(host).is_ok_and(|library| library.import(&request(), &mut |_, _| true).is_ok()),
-            |host, contents, done, point| {
+            |host, (contents, last), done, point| {
                 let host = lab::recover(host, point, true);
                 let library = lab::library(&host).unwrap_or_else(|error| panic!("{error}"));
                 let found = library.scan().expect("a list");
                 assert_eq!(found.problems, Vec::<String>::new());
                 let is_there = !found.machines.is_empty();
                 assert!(is_there || !done);
-                if !is_there || !moves {
-                    for (place, content) in contents.iter().enumerate() {
-                        let path = Path::new(FOREIGN).join(lab::foreign_name(place));
-                        let chain = Chain::open(&host.shared(), &path, Access::Look, &Gate::new([FOREIGN.into()]));
-                        let chain = chain.unwrap_or_else(|error| panic!("the original: {error}"));
-                        assert_eq!(content.difference(&chain), None, "the original");
+                for (label, content) in contents {
+                    let path = file_of(label);
+                    if moves && is_there && !host.exists(&path) {
+                        continue;
                     }
+                    let chain = Chain::open(&host.shared(), &path, Access::Look, &Gate::new([FOREIGN.into()]));
+                    let chain = chain.unwrap_or_else(|error| panic!("the original: {error}"));
+                    assert_eq!(content.difference(&chain), None, "the original");
                 }
                 if !is_there {
                     drop(library.import(&request(), &mut |_, _| true).unwrap_or_else(|error| panic!("{error}")));
                 }
                 let store = lab::open(&host).unwrap_or_else(|error| panic!("{error}"));
                 lab::check_folder(&store);
-                assert_eq!(lab::difference(&store, &lab::name_contents(contents.clone())), None);
+                let mut contents = contents.clone();
+                let now = contents.remove(last).expect("the last one");
+                assert_eq!(lab::difference(&store, &with(&contents, NOW, now)), None);
+                if moves && (!is_there || point.step == point.steps) {
+                    assert_eq!(host.list(Path::new(FOREIGN)).expect("a list"), [], "it was moved");
+                }
                 let inside = host.list(Path::new(lab::LIBRARY)).expect("a list");
                 assert!(inside.iter().all(|entry| !entry.is_dir || entry.name == lab::NAME), "{inside:?}");
             },

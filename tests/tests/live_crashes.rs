@@ -3,14 +3,12 @@
 //! reads as it did; what the machine flushed is there, and after a kill all that was acknowledged. Then the merge is done
 //! to its end: all that was moved is at most the plan, a batch for the crash, and what the machine wrote meanwhile.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use snaptree_core::chain::Chain;
-use snaptree_core::disk::Image;
 use snaptree_core::host_file::Access;
 use snaptree_core::merge::{self, Execution, StepOutcome};
-use snaptree_core::snapshot::{ImageId, NodeRef, Tree};
+use snaptree_core::snapshot::{NodeRef, Tree};
 use snaptree_core::store::MachineStore;
 use snaptree_core::testing::{CrashMode, EveryStep, MemHost, Random};
 use snaptree_core::units::ByteCount;
@@ -66,15 +64,9 @@ impl Guest {
     }
 }
 
-/// The machine's images, as its chain has them open.
-fn open_images(store: &MachineStore, chain: &Chain) -> BTreeMap<ImageId, Arc<dyn Image>> {
-    let leaf = store.machine().now.images[&lab::disk0()];
-    Tree::of(store.machine()).chain(leaf).into_iter().zip(chain.images()).collect()
-}
-
 /// Merges the run that is due into the image at `place` of it, while the guest works.
 fn merge_live(store: &mut MachineStore, guest: &mut Guest, place: usize, moved: &mut Moved) -> merge::Result<bool> {
-    let open = open_images(store, &guest.chain);
+    let open = lab::open_images(store, &guest.chain);
     let counted = Counted::of_running(store.host(), store.dir(), store.machine(), true, &open)?;
     let Some(run) = Tree::of(store.machine()).runs().into_iter().next() else { return Ok(guest.act()) };
     let plan = merge::plan_into(&counted.facts(), &run, run.images[place])?;

@@ -41,7 +41,7 @@ impl Connection {
         let stream = Arc::new(wire::connect(socket)?);
         let listening = stream.clone();
         thread::Builder::new().name("owner's events".into()).spawn(move || {
-            while let Ok(event) = wire::receive(&mut &*listening) {
+            while let Ok(event) = wire::receive(&mut &*listening, wire::EVENT_LIMIT) {
                 if inbox.send(Inbox::Owner(machine, OwnerNews::Event(Box::new(event)))).is_err() {
                     return;
                 }
@@ -55,8 +55,11 @@ impl Connection {
     pub fn ask(&mut self, from: SubscriberId, request: Request) -> io::Result<()> {
         self.next += 1;
         let id = RequestId(self.next);
-        self.asked.insert(id, (from, request.id));
-        wire::send(&mut &*self.stream, &Request { id, ..request })
+        let asked = (from, request.id);
+        wire::send(&mut &*self.stream, &Request { id, ..request }, wire::REQUEST_LIMIT)?;
+        // What is answered is heard by this thread, later.
+        self.asked.insert(id, asked);
+        Ok(())
     }
 
     /// Who asked the request that is answered under this name.

@@ -54,7 +54,7 @@ fn attend(stream: LocalSocketStream, inbox: Sender<Inbox>) -> io::Result<()> {
     let handle = Arc::new(EngineHandle::subscribe(inbox, None)?);
     let (reading, asked) = (handle.clone(), stream.clone());
     thread::Builder::new().name("client's requests".into()).spawn(move || {
-        while let Ok(request) = wire::receive(&mut &*asked) {
+        while let Ok(request) = wire::receive(&mut &*asked, wire::REQUEST_LIMIT) {
             // Whom nothing is told any more is hung up on.
             if Arc::strong_count(&reading) == 1 {
                 break;
@@ -70,7 +70,7 @@ fn attend(stream: LocalSocketStream, inbox: Sender<Inbox>) -> io::Result<()> {
     })?;
     thread::Builder::new().name("client's events".into()).spawn(move || {
         for event in handle.events().iter() {
-            if wire::send(&mut &*stream, &event).is_err() {
+            if wire::send(&mut &*stream, &event, wire::EVENT_LIMIT).is_err() {
                 handle.leave();
                 return;
             }

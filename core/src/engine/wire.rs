@@ -11,26 +11,29 @@ use serde::de::DeserializeOwned;
 
 use crate::snapshot::MachineId;
 
-/// Longest frame that is accepted, in bytes.
-const FRAME_LIMIT: u32 = 256 << 20;
+/// Longest request, in bytes: one that names 20,000 snapshots fits.
+pub(super) const REQUEST_LIMIT: u32 = 1 << 20;
+/// Longest event, in bytes: a machine's whole state.
+pub(super) const EVENT_LIMIT: u32 = 256 << 20;
 
-/// Sends one value.
-pub(super) fn send<T: Serialize>(stream: &mut impl Write, value: &T) -> io::Result<()> {
+/// Sends one value, if it takes at most `limit` bytes.
+pub(super) fn send<T: Serialize>(stream: &mut impl Write, value: &T, limit: u32) -> io::Result<()> {
     let mut frame = vec![0; 4];
     serde_json::to_writer(&mut frame, value)?;
-    let length = u32::try_from(frame.len() - 4).ok().filter(|length| *length <= FRAME_LIMIT);
+    let length = u32::try_from(frame.len() - 4).ok().filter(|length| *length <= limit);
     let length = length.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "the message is too long to be sent"))?;
     frame[..4].copy_from_slice(&length.to_le_bytes());
     stream.write_all(&frame)
 }
 
-/// Receives one value; the end of the stream is `UnexpectedEof`. A frame that isn't what is expected is `InvalidData`.
-pub(super) fn receive<T: DeserializeOwned>(stream: &mut impl Read) -> io::Result<T> {
+/// Receives one value of at most `limit` bytes; the end of the stream is `UnexpectedEof`. A frame that isn't what is
+/// expected is `InvalidData`.
+pub(super) fn receive<T: DeserializeOwned>(stream: &mut impl Read, limit: u32) -> io::Result<T> {
     let mut length = [0; 4];
     stream.read_exact(&mut length)?;
     let length = u32::from_le_bytes(length);
-    if length > FRAME_LIMIT {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes, at most {FRAME_LIMIT}")));
+    if length > limit {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("a frame of {length} bytes, at most {limit}")));
     }
     // What is read grows with what really arrives, whatever the length says.
     let mut frame = Vec::new();
@@ -89,21 +92,38 @@ pub(super) fn connect(socket: &Path) -> io::Result<LocalSocketStream> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::{Command, Mode, Request, RequestId};
+    use crate::snapshot::SnapshotId;
 
     #[test]
     fn a_frame_comes_back() {
         let mut bytes = Vec::new();
-        send(&mut bytes, &vec!["a", "b"]).unwrap();
-        let back: Vec<String> = receive(&mut bytes.as_slice()).unwrap();
+        // ["a","b"]
+        send(&mut bytes, &vec!["a", "b"], 9).unwrap();
+        let back: Vec<String> = receive(&mut bytes.as_slice(), 9).unwrap();
         assert_eq!(back, ["a", "b"]);
+        assert_eq!(receive::<Vec<String>>(&mut bytes.as_slice(), 8).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        let mut nothing = Vec::new();
+        assert_eq!(send(&mut nothing, &vec!["a", "b"], 8).unwrap_err().kind(), io::ErrorKind::InvalidData);
+        assert!(nothing.is_empty());
     }
 
     #[test]
     fn short_long_and_odd_frames_are_errors() {
-        let kind = |bytes: &[u8]| receive::<u32>(&mut &*bytes).unwrap_err().kind();
+        let kind = |bytes: &[u8]| receive::<u32>(&mut &*bytes, EVENT_LIMIT).unwrap_err().kind();
         assert_eq!(kind(b"\x05\0"), io::ErrorKind::UnexpectedEof);
         assert_eq!(kind(b"\x05\0\0\0{"), io::ErrorKind::UnexpectedEof);
         assert_eq!(kind(b"\xff\xff\xff\xff{"), io::ErrorKind::InvalidData);
         assert_eq!(kind(b"\x02\0\0\0{]"), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn a_request_that_names_twenty_thousand_snapshots_fits() {
+        let snapshots = (0..20_000).map(|_| SnapshotId::new()).collect();
+        let command = Command::Delete { machine: MachineId::new(), snapshots, subtree: true, free_now: true };
+        let request = Request { id: RequestId(u64::MAX), command, mode: Mode::WhatIf, expected_generation: Some(u64::MAX) };
+        let mut bytes = Vec::new();
+        send(&mut bytes, &request, REQUEST_LIMIT).unwrap();
+        assert_eq!(receive::<Request>(&mut bytes.as_slice(), REQUEST_LIMIT).unwrap(), request);
     }
 }

@@ -1,5 +1,6 @@
 //! Images of others become a machine of ours.
 
+use std::io;
 use std::path::{Path, PathBuf};
 
 use super::foreign::{Naming, Source, chain_error, family, machine_of, newest_leaf, sources};
@@ -40,7 +41,8 @@ const CHUNK: usize = 1 << 20;
 
 impl Library {
     /// Brings images of others in as a machine; it is returned locked. The originals are only read; with
-    /// `remove_originals` they are removed once the machine is complete.
+    /// `remove_originals` they are removed once the machine is complete, children before their parents. Where that is
+    /// cut off, what is left of them stays.
     pub fn import(&self, request: &ImportRequest, control: &mut dyn ImportControl) -> Result<MachineStore> {
         self.check_name(&request.name)?;
         let (sources, now) = self.find_sources(&request.path)?;
@@ -77,10 +79,13 @@ impl Library {
         drop(copies);
         if request.remove_originals {
             for source in sources.iter().rev() {
-                for path in [vec![source.path.clone()], disk::side_files(&source.path)].concat() {
-                    if let Err(error) = if host.exists(&path) { host.remove_file(&path) } else { Ok(()) } {
-                        store.recovered.0.push(format!("The original {} couldn't be removed: {error}.", path.display()));
-                    }
+                if let Err(error) = remove_original(host, &source.path) {
+                    let left = format!(
+                        "The original {} couldn't be removed, so it and its parents stay: {error}.",
+                        source.path.display()
+                    );
+                    store.recovered.0.push(left);
+                    break;
                 }
             }
         }
@@ -174,6 +179,15 @@ fn copy_all(
         image.freeze()?;
     }
     Ok(())
+}
+
+/// Removes an image with what stands beside it, durably: what is left of a chain is whole, whenever power is lost.
+fn remove_original(host: &SharedHost, path: &Path) -> io::Result<()> {
+    // An image without its side file may lack what was written last.
+    for file in [path].into_iter().chain(disk::side_files(path).iter().map(|file| &**file)).filter(|file| host.exists(file)) {
+        host.remove_file(file)?;
+    }
+    host.flush_dir(path.parent().unwrap_or(Path::new(".")))
 }
 
 /// Copies a file durably; stretches of zeros stay holes.

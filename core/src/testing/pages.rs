@@ -6,12 +6,17 @@ use std::sync::Arc;
 
 pub(super) const PAGE: u64 = 4096;
 
+/// Pages that clones share as one: a clone copies a pointer for each.
+const GROUP: u64 = 256;
+
 type Page = [u8; PAGE as usize];
+type Group = BTreeMap<u64, Arc<Page>>;
 
 /// A long array of bytes, mostly zero.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Pages {
-    pages: BTreeMap<u64, Arc<Page>>,
+    /// By the number of their first page, divided by [`GROUP`]; none is empty.
+    groups: BTreeMap<u64, Arc<Group>>,
     len: u64,
 }
 
@@ -36,7 +41,7 @@ impl Pages {
 
     /// Pages that take memory.
     pub(super) fn held_pages(&self) -> u64 {
-        self.pages.len() as u64
+        self.groups.values().map(|group| group.len() as u64).sum()
     }
 
     /// Pages that a write to the range would add.
@@ -45,7 +50,13 @@ impl Pages {
             return 0;
         }
         let (first, last) = (offset / PAGE, (offset + len - 1) / PAGE);
-        (last - first + 1) - self.pages.range(first..=last).count() as u64
+        let groups = self.groups.range(first / GROUP..=last / GROUP);
+        let there: usize = groups.map(|(_, group)| group.range(first..=last).count()).sum();
+        (last - first + 1) - there as u64
+    }
+
+    fn page(&self, page: u64) -> Option<&Page> {
+        Some(&**self.groups.get(&(page / GROUP))?.get(&page)?)
     }
 
     /// Reads; what lies past the end is zero.
@@ -54,18 +65,19 @@ impl Pages {
         for (page, range) in pieces(offset, buf.len() as u64) {
             let part = &mut buf[done..done + range.len()];
             done += range.len();
-            match self.pages.get(&page) {
+            match self.page(page) {
                 Some(bytes) => part.copy_from_slice(&bytes[range]),
                 None => part.fill(0),
             }
         }
     }
 
-    /// Writes, growing the array if it must.
+    /// Writes, and grows where it must.
     pub(super) fn write(&mut self, bytes: &[u8], offset: u64) {
         let mut done = 0;
         for (page, range) in pieces(offset, bytes.len() as u64) {
-            let target = self.pages.entry(page).or_insert_with(|| Arc::new([0; PAGE as usize]));
+            let group = Arc::make_mut(self.groups.entry(page / GROUP).or_default());
+            let target = group.entry(page).or_insert_with(|| Arc::new([0; PAGE as usize]));
             let len = range.len();
             Arc::make_mut(target)[range].copy_from_slice(&bytes[done..done + len]);
             done += len;
@@ -80,9 +92,7 @@ impl Pages {
         let end = offset.saturating_add(len);
         let (whole_first, whole_end) = (offset.div_ceil(PAGE), end / PAGE);
         if whole_first < whole_end {
-            let mut tail = self.pages.split_off(&whole_first);
-            let mut rest = tail.split_off(&whole_end);
-            self.pages.append(&mut rest);
+            self.give_back(whole_first, whole_end);
         }
         let edges = if whole_first <= whole_end {
             [(offset, whole_first * PAGE), (whole_end * PAGE, end)]
@@ -91,11 +101,29 @@ impl Pages {
         };
         for (from, to) in edges {
             for (page, range) in pieces(from, to.saturating_sub(from)) {
-                if let Some(bytes) = self.pages.get_mut(&page) {
+                if self.page(page).is_some()
+                    && let Some(group) = self.groups.get_mut(&(page / GROUP))
+                    && let Some(bytes) = Arc::make_mut(group).get_mut(&page)
+                {
                     Arc::make_mut(bytes)[range].fill(0);
                 }
             }
         }
+    }
+
+    /// Forgets the pages from `first` up to the one before `end`.
+    fn give_back(&mut self, first: u64, end: u64) {
+        let mut tail = self.groups.split_off(&(first / GROUP));
+        let mut rest = tail.split_off(&end.div_ceil(GROUP));
+        for (number, mut group) in tail {
+            if group.range(first..end).next().is_some() {
+                Arc::make_mut(&mut group).retain(|page, _| *page < first || *page >= end);
+            }
+            if !group.is_empty() {
+                self.groups.insert(number, group);
+            }
+        }
+        self.groups.append(&mut rest);
     }
 
     /// Cuts or grows; new space is zero.
@@ -118,8 +146,10 @@ mod tests {
         for seed in 0..20 {
             let mut random = Random::new(seed);
             let (mut pages, mut plain) = (Pages::default(), Vec::new());
+            // Within a group, and over the end of one.
+            let first = if seed % 4 == 0 { GROUP * PAGE - 15_000 } else { 0 };
             for _ in 0..200 {
-                let (offset, len) = (random.below(30_000), random.below(10_000));
+                let (offset, len) = (first + random.below(30_000), random.below(10_000));
                 match random.below(4) {
                     0 => {
                         pages.set_len(offset);

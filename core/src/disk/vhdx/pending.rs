@@ -24,8 +24,10 @@ use crate::host_file::{HostFile, SharedHost, read_file};
 
 const SIGNATURE: &[u8; 8] = b"snappend";
 const VERSION: u32 = 2;
-/// More than is ever pending.
-const LENGTH_MAX: u64 = 256 << 20;
+/// With more than this in it, writes wait for a commit that empties it.
+const FULL: u64 = 32 << 20;
+/// More than it ever has: each thread that found it nearly full adds what one step changes, far less than a mebibyte.
+const LENGTH_MAX: u64 = 2 * FULL;
 
 /// The side file of one opening.
 #[derive(Debug)]
@@ -99,9 +101,9 @@ impl Pending {
         bytes
     }
 
-    /// Bytes that it has now.
-    pub fn length(&self) -> u64 {
-        self.length
+    /// Whether it must be emptied before more is written.
+    pub fn is_full(&self) -> bool {
+        self.length > FULL
     }
 
     /// What it holds now is on its way into the image.

@@ -26,8 +26,6 @@ pub(super) const LONG_ZEROS: u64 = 64 << 10;
 pub(super) const TRIMMED: u64 = 4 << 10;
 /// Metadata pages that one write to one block changes at most.
 const MOST_PAGES: usize = 24;
-/// With more than this in the side file, writes wait for a commit, so that it can be emptied.
-const PENDING_MAX: u64 = 32 << 20;
 
 /// What only one thread at a time may do something with.
 #[derive(Debug)]
@@ -143,6 +141,7 @@ impl VhdxImage {
         let alone = !w.begun
             || !self.data_id_settled.load(Ordering::Acquire)
             || w.space.is_none()
+            || w.pending.is_full()
             || lock(&self.pages).dirty_count() + MOST_PAGES >= w.dirty_limit();
         if alone { self.settle(w) } else { w }
     }
@@ -234,7 +233,7 @@ impl VhdxImage {
         self.begin(&mut w, true)?;
         let g = self.geometry();
         self.store_locked(&mut w, &g, block, start, length, content)?;
-        if lock(&self.pages).dirty_count() >= w.dirty_limit() { self.commit_apart(self.settle(w)) } else { Ok(()) }
+        if self.is_due(&w) { self.commit_apart(self.settle(w)) } else { Ok(()) }
     }
 
     fn store_locked(
@@ -415,8 +414,13 @@ impl VhdxImage {
         changed
     }
 
+    /// Whether there is as much to commit as there may be.
+    fn is_due(&self, w: &Writer) -> bool {
+        lock(&self.pages).dirty_count() >= w.dirty_limit() || w.pending.is_full()
+    }
+
     pub(super) fn commit_if_due(&self, w: &mut Writer) -> Result<()> {
-        if lock(&self.pages).dirty_count() >= w.dirty_limit() { self.commit(w) } else { Ok(()) }
+        if self.is_due(w) { self.commit(w) } else { Ok(()) }
     }
 
     /// Makes everything acknowledged durable, metadata through the log; see [`log`]. The lock is held: for the
@@ -429,7 +433,7 @@ impl VhdxImage {
 
     /// The same, while writes that change metadata go on: they are in the side file until the next commit.
     pub(super) fn commit_apart(&self, mut w: MutexGuard<'_, Writer>) -> Result<()> {
-        if w.pending.length() > PENDING_MAX {
+        if w.pending.is_full() {
             return self.commit(&mut w);
         }
         let mut commit = self.begin_commit(&mut w)?;

@@ -109,25 +109,15 @@ fn other_commands_come_in_while_a_running_machine_is_merged() {
     let cancelled = bench.wait(merge).expect_err("it was cancelled");
     assert!(cancelled.reason.contains("stay moved"), "{}", cancelled.reason);
     assert_eq!(bench.state(machine).power, Power::Running);
-    merge_and_compare_now(&mut bench, machine, taken[0], &was, with_memory);
-}
-
-fn merge_and_compare_now(
-    bench: &mut Bench,
-    machine: MachineId,
-    first: SnapshotId,
-    was: &std::collections::BTreeMap<crate::snapshot::DiskId, Vec<u8>>,
-    with_memory: SnapshotId,
-) {
     let Answer::Done(text) = bench.done(Command::Merge { machine, disk: None, limit: None }) else { panic!("not done") };
     assert!(text.contains("merge"), "{text}");
-    assert_eq!(runs(bench, machine), 0);
-    assert_eq!(bench.content(machine, Some(first)), *was);
+    assert_eq!(runs(&mut bench, machine), 0);
+    assert_eq!(bench.content(machine, Some(taken[0])), was);
     bench.done(Command::Apply { machine, snapshot: with_memory, safety: None });
     bench.pass(Duration::from_millis(100));
     assert_eq!(bench.state(machine).power, Power::Running, "it goes on from the saved memory");
     bench.done(Command::Stop(machine));
-    for at in [Some(first), Some(with_memory), None] {
+    for at in [Some(taken[0]), Some(with_memory), None] {
         bench.verify(machine, at);
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::super::image::VhdxImage;
 use super::options;
 use crate::disk::{self, CreateOptions, DiskErrorKind, Image, ImageFormat, ImageType, ParentTarget, Presence};
 use crate::host_file::{Access, SharedHost};
@@ -107,6 +108,33 @@ fn acknowledged_writes_survive_a_leaked_image() {
         }
         assert!(!host.shared().exists(Path::new("/a.vhdx.pending")), "{mode:?}");
     }
+}
+
+#[test]
+fn the_side_file_is_emptied_before_it_is_too_long_to_be_read() {
+    let (host, path, side) = (MemHost::new(), Path::new("/a.vhdx"), Path::new("/a.vhdx.pending"));
+    disk::create(&host.shared(), path, ImageFormat::Vhdx, &options(1, 512, 64 << 20)).unwrap();
+    let image = VhdxImage::open(&host.shared(), path, Access::Write).unwrap();
+    image.write_at(&[1; 512], 0).unwrap();
+    // One page, again and again: no number of changed pages calls for a commit.
+    let unused = image.geometry().regions.bat.end() - 4096;
+    for _ in 0..(33 << 20) / 4096 {
+        image.apply(&mut image.settled(), vec![(unused, vec![0; 4096])], false).unwrap();
+    }
+    let length = |host: &MemHost| host.shared().open(side, Access::Look).unwrap().len().unwrap();
+    assert!(length(&host) > 33 << 20);
+    let killed = host.crash(CrashMode::Kill, 1);
+    let read = |host: &MemHost| -> disk::Result<[u8; 512]> {
+        let mut sector = [0; 512];
+        disk::open(&host.shared(), path, ImageFormat::Vhdx, Access::Look)?.read_at(&mut sector, 0)?;
+        Ok(sector)
+    };
+    assert_eq!(read(&killed).unwrap(), [1; 512]);
+    image.write_at(&[2; 512], 1 << 20).unwrap();
+    assert_eq!(length(&host), 0);
+    killed.shared().open(side, Access::Write).unwrap().set_len((64 << 20) + 1).unwrap();
+    let error = read(&killed).unwrap_err().to_string();
+    assert!(error.contains("pending"), "{error}");
 }
 
 #[test]
