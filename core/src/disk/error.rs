@@ -107,6 +107,12 @@ impl DiskError {
         Self::new(path, kind)
     }
 
+    /// Whether there was no room on the volume: what was to be written can be written again when there is.
+    pub fn is_full(&self) -> bool {
+        let full = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
+        matches!(&*self.kind, DiskErrorKind::Io { source, .. } if full(source.kind()))
+    }
+
     /// A field that the format doesn't allow.
     pub fn invalid(path: &Path, offset: u64, field: &'static str, problem: impl Into<String>) -> Self {
         Self::at(path, offset, DiskErrorKind::Invalid { field, problem: problem.into() })
