@@ -57,6 +57,11 @@ pub enum DiskErrorKind {
     OutsideGate(PathBuf),
 }
 
+/// Whether a host's error says that there is no room: on the volume, or for this user.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// What is wrong, and where.
 #[derive(Debug)]
 pub struct DiskError {
@@ -109,8 +114,7 @@ impl DiskError {
 
     /// Whether there was no room on the volume: what was to be written can be written again when there is.
     pub fn is_full(&self) -> bool {
-        let full = |kind| matches!(kind, io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded);
-        matches!(&*self.kind, DiskErrorKind::Io { source, .. } if full(source.kind()))
+        matches!(&*self.kind, DiskErrorKind::Io { source, .. } if is_full(source))
     }
 
     /// A field that the format doesn't allow.
