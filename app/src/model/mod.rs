@@ -46,7 +46,7 @@ impl MachineEntry {
 
     /// Whether it runs or stands still with its memory in place.
     pub fn is_up(&self) -> bool {
-        matches!(self.state.power, Power::Running | Power::Paused | Power::Starting)
+        self.state.power.is_up() || self.state.power == Power::Starting
     }
 
     /// Whether its files may only be looked at.
@@ -104,7 +104,7 @@ impl Model {
             Some(old) => (Rc::new(Tree::of(&state.machine)), old.live),
             None => (Rc::new(Tree::of(&state.machine)), None),
         };
-        let running = matches!(state.power, Power::Running | Power::Paused);
+        let running = state.power.is_up();
         let figures = Figures::new(state.clone(), self.when.now);
         let live = live.filter(|_| running);
         self.machines.insert(id, MachineEntry { state, tree, figures, live });

@@ -194,6 +194,8 @@ impl Engine {
         let wanted = entry.place == Place::Library
             && self.options.host.flushes()
             && entry.calibration.samples.is_empty()
+            // The probe itself must not be what fills the volume.
+            && entry.volume.free > entry.machine.settings.go_on_free() + ByteCount(4 * PROBE)
             && entry.job.is_none()
             && !self.probed.contains(&entry.volume.id)
             && !Tree::of(&entry.machine).runs().is_empty();
@@ -323,7 +325,7 @@ impl Engine {
             }
         }
         if let Some(entry) = self.machines.get_mut(&id) {
-            let unexpected = matches!(was, Some(Power::Running | Power::Paused));
+            let unexpected = was.as_ref().is_some_and(Power::is_up);
             entry.failed = unexpected.then(|| OWNER_ENDED.to_owned());
         }
         self.publish_changes();

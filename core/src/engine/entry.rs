@@ -79,7 +79,11 @@ impl Entry {
             return Power::Starting;
         }
         if let Some(running) = self.owned.as_ref().and_then(|owned| owned.running.as_ref()) {
-            return if running.paused { Power::Paused } else { Power::Running };
+            return match (running.paused, running.room.short) {
+                (true, _) => Power::Paused,
+                (false, true) => Power::NoRoom,
+                (false, false) => Power::Running,
+            };
         }
         match (&self.failed, &self.machine.now.memory) {
             (Some(why), _) => Power::Failed(why.clone()),
@@ -91,10 +95,7 @@ impl Entry {
     /// What the rules are told.
     pub fn context(&self) -> snapshot::Context {
         snapshot::Context {
-            power: match self.power() {
-                Power::Running | Power::Paused => PowerState::Running,
-                _ => PowerState::Off,
-            },
+            power: if self.power().is_up() { PowerState::Running } else { PowerState::Off },
             job_under_way: self.job.is_some(),
             read_only: self.place != Place::Library,
         }

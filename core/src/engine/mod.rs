@@ -15,6 +15,7 @@ mod handle;
 mod jobs;
 mod owner;
 mod refusal;
+mod room;
 mod running;
 mod serve;
 mod sight;

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::entry::Entry;
 use super::jobs::{Context, ImportEnd, Report, Step};
 use super::worker::Engine;
-use super::{Answer, Event, JobPhase, Place, Power, Refusal};
+use super::{Answer, Event, JobPhase, Place, Refusal};
 use crate::snapshot::MachineId;
 
 /// How often a running machine's screen is shown.
@@ -244,6 +244,6 @@ impl Engine {
 
     /// Whether a machine runs, here or elsewhere.
     pub fn is_running(&self, id: MachineId) -> bool {
-        self.machines.get(&id).is_some_and(|entry| matches!(entry.state().power, Power::Running | Power::Paused))
+        self.machines.get(&id).is_some_and(|entry| entry.state().power.is_up())
     }
 }

@@ -202,7 +202,7 @@ impl Engine {
             self.look_around();
         }
         let busy = self.step_jobs() | self.step_imports() | self.step_sight();
-        let live = self.step_live();
+        let live = self.step_live().min(self.step_room());
         self.publish_changes();
         if busy { Duration::ZERO } else { live.min(self.next_look.saturating_sub(now)) }
     }

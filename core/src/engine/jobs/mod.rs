@@ -86,9 +86,11 @@ pub(super) fn for_command(command: &Command) -> Option<(JobKind, Box<dyn Job>)> 
         Command::UndoApply(_) => (JobKind::UndoApply, Box::new(apply::UndoApply)),
         Command::Delete { .. } => (JobKind::Delete, Box::new(edit::Edit(command.clone()))),
         Command::Undelete { .. } => (JobKind::Undelete, Box::new(edit::Edit(command.clone()))),
-        Command::Rename { .. } | Command::SetNote { .. } | Command::Protect { .. } | Command::Resize { .. } => {
-            (JobKind::Edit, Box::new(edit::Edit(command.clone())))
-        }
+        Command::Rename { .. }
+        | Command::SetNote { .. }
+        | Command::Protect { .. }
+        | Command::SetSettings { .. }
+        | Command::Resize { .. } => (JobKind::Edit, Box::new(edit::Edit(command.clone()))),
         Command::EmptyTrash { .. } => (JobKind::EmptyTrash, Box::new(edit::Edit(command.clone()))),
         Command::Merge { disk, limit, .. } => (JobKind::Merge, Box::new(merge::Merge::new(disk.clone(), *limit))),
         Command::BadUpdate(_) => (JobKind::Edit, Box::new(workload::BadUpdate)),
