@@ -235,9 +235,9 @@ impl Verb {
         machine.figures.verdict(question, || self.judge(machine, model, view))
     }
 
-    /// Whether a job has to end first. A merge waits for everything but another merge, and a start.
+    /// Whether a job has to end first. A merge waits for everything but another merge.
     fn is_held_up(self, job: Option<&JobState>) -> bool {
-        job.is_some_and(|job| job.kind != JobKind::Merge || matches!(self, Self::Merge | Self::Remove | Self::Start))
+        job.is_some_and(|job| job.kind != JobKind::Merge || matches!(self, Self::Merge | Self::Remove))
     }
 
     /// Whether it depends on what is selected or ticked.

@@ -58,7 +58,10 @@ impl Engine {
                     "it is forgotten; its files stay".into()
                 })))
             }
-            Command::Start(_) if self.options.executable.is_some() => self.start_owner(id, (from, request.id)).map(|()| None),
+            Command::Start(_) if self.options.executable.is_some() => {
+                self.hand_over(id)?;
+                self.start_owner(id, (from, request.id)).inspect_err(|_| self.take_back(id)).map(|()| None)
+            }
             command => self.start_job(id, command, (from, request.id)).map(|()| None),
         }
     }

@@ -140,6 +140,7 @@ impl Engine {
     /// Every second: owners that came up, manifests that others changed, machines that are new or gone.
     pub(super) fn look_around(&mut self) {
         self.watch_starting();
+        self.watch_handed_over();
         self.empty_old_trash();
         let ids: Vec<_> = self.machines.keys().copied().collect();
         let mut rescan = self.only.is_none() && self.folder_changed();
@@ -269,6 +270,7 @@ impl Engine {
             entry.changed = true;
             self.publish_changes();
             self.outbox.answer(from, Err(Refusal::failed(why)));
+            self.take_back(id);
         }
     }
 
@@ -278,6 +280,7 @@ impl Engine {
         match news {
             OwnerNews::Event(event) => match *event {
                 Event::Machine(state) if state.machine.id == id => {
+                    let first = entry.remote.is_none();
                     entry.machine = state.machine.clone();
                     entry.remote = Some(state.clone());
                     entry.changed = false;
@@ -287,6 +290,9 @@ impl Engine {
                     self.waiting_for_state = others;
                     for (_, from) in here {
                         self.outbox.answer(from, Ok(Answer::Done("it runs".into())));
+                    }
+                    if first {
+                        self.go_on_there(id);
                     }
                 }
                 Event::Answer { request, answer } => {

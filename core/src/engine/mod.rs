@@ -11,6 +11,7 @@ mod around;
 mod command;
 mod entry;
 mod event;
+mod hand_over;
 mod handle;
 mod jobs;
 mod owner;

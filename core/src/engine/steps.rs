@@ -93,7 +93,7 @@ impl Engine {
     }
 
     /// What waited goes on, unless this process owns the machine no longer.
-    fn resume_job(&mut self, id: MachineId) {
+    pub(super) fn resume_job(&mut self, id: MachineId) {
         let now = self.options.clock.elapsed();
         let Some(entry) = self.machines.get_mut(&id) else { return };
         let Some(mut active) = entry.waiting.take() else { return };

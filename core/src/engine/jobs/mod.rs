@@ -15,6 +15,7 @@ use super::running::Owned;
 use super::sight::Sight;
 use super::{Answer, Command, EngineOptions, JobKind, LatencyReport, Refusal};
 use crate::cost::{Calibration, VolumeState};
+use crate::snapshot::MachineId;
 use crate::units::ByteCount;
 
 pub(super) use import::{Import, ImportEnd};
@@ -64,6 +65,11 @@ pub(super) trait Job: Send {
     /// finds. `false` where it can't.
     fn suspend(&mut self, _context: &mut Context<'_>) -> Result<bool, Refusal> {
         Ok(false)
+    }
+
+    /// What to ask of the process that owns the machine from now on, so that it goes on there.
+    fn command(&self, _machine: MachineId) -> Option<Command> {
+        None
     }
 
     /// Ends it early; a sentence says what was kept.
