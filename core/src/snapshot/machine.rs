@@ -1,5 +1,6 @@
 //! What `machine.json` says: plain data. Paths are relative to the machine's folder.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -204,6 +205,11 @@ pub struct MergeRecord {
     pub started: DateTime<Utc>,
     /// Data bytes that it had to move when it started.
     pub planned: ByteCount,
+}
+
+/// The order in which people look for names: letters of both cases together.
+pub fn by_name(a: &str, b: &str) -> Ordering {
+    a.to_lowercase().cmp(&b.to_lowercase()).then_with(|| a.cmp(b))
 }
 
 /// What a person may set per machine.
