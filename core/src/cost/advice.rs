@@ -237,17 +237,18 @@ fn trash(facts: &MachineFacts<'_>) -> Option<Finding> {
     Some(Finding { severity: Severity::Note, kind, action: Some(Action::EmptyTrash) })
 }
 
-/// That the machine is paused for want of room, and what to do first: what gives most back at least cost.
+/// That the machine is paused for want of room, and what to do first: what costs least and is enough, or gives most back.
 pub fn no_room(facts: &MachineFacts<'_>) -> Finding {
     let freeable = freeable(facts);
-    let action = if freeable.trash > ByteCount::ZERO {
-        Some(Action::EmptyTrash)
-    } else if freeable.merges.comes_back > ByteCount::ZERO {
-        Some(Action::Merge)
-    } else {
-        freeable.snapshots.first().map(|most| Action::Delete(vec![*most]))
-    };
     let (free, go_on_free) = (facts.volume.free, facts.machine.settings.go_on_free());
+    let ways = [
+        (freeable.trash, Action::EmptyTrash),
+        (freeable.merges.comes_back, Action::Merge),
+        (freeable.deletable, Action::Delete(freeable.snapshots.clone())),
+    ];
+    let enough = ways.iter().find(|(back, _)| *back > ByteCount::ZERO && free + *back >= go_on_free);
+    let most = || ways.iter().filter(|(back, _)| *back > ByteCount::ZERO).rev().max_by_key(|(back, _)| *back);
+    let action = enough.or_else(most).map(|(_, action)| action.clone());
     Finding { severity: Severity::Urgent, kind: FindingKind::NoRoom { free, go_on_free, freeable }, action }
 }
 
