@@ -175,10 +175,10 @@ impl Verb {
         let read_only = machine.is_some_and(MachineEntry::read_only);
         let power = machine.map(|m| &m.state.power);
         match self {
-            Self::Start => !read_only && !matches!(power, Some(Power::Running | Power::Paused)),
+            Self::Start => !read_only && !power.is_some_and(Power::is_up),
             Self::Stop | Self::BadUpdate => !read_only && machine.is_some(),
-            Self::Pause => !read_only && !matches!(power, Some(Power::Paused)),
-            Self::Resume => matches!(power, Some(Power::Paused)),
+            Self::Pause => !read_only && !matches!(power, Some(Power::Paused | Power::NoRoom)),
+            Self::Resume => matches!(power, Some(Power::Paused | Power::NoRoom)),
             Self::Adopt | Self::CloseFolder => read_only,
             Self::Remove => !read_only,
             Self::Undelete => selected(model, view).zip(machine).is_some_and(|(id, m)| m.state.machine.ghosts.contains_key(&id)),
@@ -191,9 +191,9 @@ impl Verb {
         let up = machine.is_up();
         match self {
             Self::Start => !machine.read_only() && !up,
-            Self::Pause => !machine.read_only() && up && machine.state.power != Power::Paused,
+            Self::Pause => !machine.read_only() && up && !matches!(machine.state.power, Power::Paused | Power::NoRoom),
             Self::Stop => !machine.read_only() && up,
-            Self::Resume => machine.state.power == Power::Paused,
+            Self::Resume => matches!(machine.state.power, Power::Paused | Power::NoRoom),
             Self::Adopt => machine.read_only(),
             Self::BadUpdate | Self::Take | Self::Apply | Self::Delete | Self::Merge => !machine.read_only(),
             _ => true,
@@ -235,9 +235,9 @@ impl Verb {
         machine.figures.verdict(question, || self.judge(machine, model, view))
     }
 
-    /// Whether a job has to end first. A merge waits for everything but another merge, and a start.
+    /// Whether a job has to end first. A merge waits for everything but another merge.
     fn is_held_up(self, job: Option<&JobState>) -> bool {
-        job.is_some_and(|job| job.kind != JobKind::Merge || matches!(self, Self::Merge | Self::Remove | Self::Start))
+        job.is_some_and(|job| job.kind != JobKind::Merge || matches!(self, Self::Merge | Self::Remove))
     }
 
     /// Whether it depends on what is selected or ticked.
@@ -292,11 +292,14 @@ impl Verb {
                 Power::Off | Power::Saved | Power::Failed(_) => Ok(()),
                 _ => no("It runs already."),
             },
-            Self::Stop if machine.state.power == Power::Paused => Ok(()),
+            Self::Stop if machine.state.power.is_up() => Ok(()),
+            Self::Resume | Self::BadUpdate if machine.state.power == Power::NoRoom => {
+                Err(text::sentence(text::no_room(machine.state.volume.free, m.settings.go_on_free())) + ".")
+            }
             Self::Stop | Self::BadUpdate | Self::Pause => match machine.state.power {
                 Power::Running => Ok(()),
                 Power::Starting => no("It is still starting."),
-                Power::Paused => no("It stands still. Resume it first."),
+                Power::Paused | Power::NoRoom => no("It stands still. Resume it first."),
                 _ => no("It doesn't run. Start it first."),
             },
             Self::Resume if machine.state.power != Power::Paused => no("It isn't paused."),

@@ -7,7 +7,8 @@ use std::rc::Rc;
 use egui_kittest::Harness;
 use egui_kittest::kittest::{NodeT, Queryable};
 use snaptree_core::clock::{Clock, SharedClock};
-use snaptree_core::engine::{Answer, Command, Event, MachineState, Mode, Refusal, Request};
+use snaptree_core::engine::{Answer, Command, Event, MachineState, Mode, Power, Refusal, Request};
+use snaptree_core::units::ByteCount;
 
 use crate::app::App;
 use crate::demo::Progress;
@@ -375,4 +376,28 @@ fn ten_thousand_snapshots_are_drawn_by_what_is_in_sight() {
         .collect();
     times.sort();
     println!("a frame of 10,000 snapshots: {:?} (median of 21)", times[10]);
+}
+
+#[test]
+fn a_machine_that_waits_for_room_says_so_everywhere() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    fabricated::write_screens(folder.path());
+    let mut state = fabricated::sql02(folder.path());
+    state.power = Power::NoRoom;
+    state.volume.free = ByteCount::mib(180);
+    let mut events = fabricated::events(folder.path());
+    events.push(Event::Machine(std::sync::Arc::new(state)));
+    let (mut window, _) = window([1280.0, 800.0], 1.0, egui::Theme::Dark, events);
+    window.run_steps(4);
+    window.get_by_label_contains("SQL02, machine, no room").click();
+    window.run_steps(4);
+    let why = "only 180 MiB are free on its volume, and it goes on by itself at 250 MiB";
+    assert!(window.query_all_by_label_contains(&format!("It is paused: {why}")).next().is_some(), "above the tree");
+    assert!(window.query_all_by_label_contains(&format!("is paused: {why}. ")).next().is_some(), "in the strip");
+    assert!(window.get_by_label("Resume").accesskit_node().is_disabled(), "it goes on by itself");
+    assert!(!window.get_by_label("Stop").accesskit_node().is_disabled());
+    if let Some(out) = std::env::var_os("SNAPTREE_PICTURES").map(std::path::PathBuf::from) {
+        let picture = window.render().expect("a picture of the window");
+        picture.save(out.join("no-room.png")).expect("the picture can be written");
+    }
 }

@@ -2,7 +2,7 @@
 
 use chrono::Utc;
 use clap::Args;
-use snaptree_core::cost::{Action, Severity, advise};
+use snaptree_core::cost::{Action, Severity};
 use snaptree_core::engine::MachineState;
 use snaptree_core::snapshot::{NodeRef, SnapshotId};
 
@@ -29,8 +29,7 @@ pub fn run(verb: &Advise, common: &Common, output: &Output) -> Done {
         }
     };
     let now = Utc::now();
-    let mut found: Vec<_> =
-        machines.iter().flat_map(|state| advise(&state.facts(), now).into_iter().map(move |f| (state, f))).collect();
+    let mut found: Vec<_> = machines.iter().flat_map(|state| state.advice(now).into_iter().map(move |f| (state, f))).collect();
     found.sort_by_key(|(_, finding)| std::cmp::Reverse(finding.severity));
     let data: Vec<json::Advice> = found
         .iter()

@@ -14,7 +14,7 @@ use snaptree_core::engine::{
     Power, Request, RequestId,
 };
 use snaptree_core::host_file::OsHost;
-use snaptree_core::snapshot::MachineId;
+use snaptree_core::snapshot::{MachineId, by_name};
 use snaptree_core::units::ByteCount;
 
 use super::{Common, Failure, names};
@@ -77,7 +77,7 @@ impl Client {
     pub fn all(&mut self) -> Result<Vec<Arc<MachineState>>, Failure> {
         self.until("the machines' owners", |client| client.machines.values().all(|m| m.power != Power::Starting).then_some(()))?;
         let mut all: Vec<_> = self.machines.values().cloned().collect();
-        all.sort_by(|a, b| a.machine.name.cmp(&b.machine.name));
+        all.sort_by(|a, b| by_name(&a.machine.name, &b.machine.name));
         Ok(all)
     }
 

@@ -8,11 +8,13 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use snaptree_core::cost::{Estimate, Finding, MergeTotal};
+use snaptree_core::cost::{Estimate, Finding, Freeable, MergeTotal};
 use snaptree_core::disk::{Extent, ImageInfo};
-use snaptree_core::engine::{LatencyReport, Plan};
+use snaptree_core::engine::{LatencyReport, Plan, Power};
 use snaptree_core::snapshot::{MachineId, SnapshotId};
 use snaptree_core::units::ByteCount;
+
+use crate::text;
 
 /// The end of `--help`.
 pub const HELP: &str = "\
@@ -22,7 +24,7 @@ With --json a call prints one document. Sizes are bytes, times are seconds, inst
   any failure            {error: {kind: failed|usage|rule, reason}}
   --what-if              {plan: \"other\" or {take|apply|delete|merge|empty_trash|remove: {figures}}}
   machine list           [{name, id, power, kind, place, folder, disks: [{disk, size}], memory, snapshots,
-                           depth, read_mean, held, merges_due, trash, problems}]; machine show: one of these
+                           depth, read_mean, held, merges_due, trash, no_room, problems}]; machine show: one of these
   machine create|import  {machine: id}
   tree                   {machine, id, power, generation, rows: [...], merges_due, trash}; a row is {node:
                            snapshot|ghost|now, id, label, note, parent, on_path, taken, held, depth,
@@ -93,6 +95,8 @@ pub struct Machine {
     pub id: MachineId,
     /// `off`, `saved`, `starting`, `running`, `paused` or `failed`.
     pub power: &'static str,
+    /// Where it is paused for want of room: what is free, with how much it goes on, and what can be freed now.
+    pub no_room: Option<NoRoom>,
     /// `workload`.
     pub kind: snaptree_core::snapshot::MachineKind,
     /// `library`, or `folder` where it is only looked at.
@@ -112,6 +116,19 @@ pub struct Machine {
     /// Bytes in the trash.
     pub trash: ByteCount,
     pub problems: Vec<String>,
+}
+
+/// Why a machine is paused for want of room.
+#[derive(Debug, Serialize)]
+pub struct NoRoom {
+    pub free: ByteCount,
+    pub go_on_free: ByteCount,
+    pub freeable: Freeable,
+}
+
+/// What `power` says: a machine that waits for room is paused.
+pub fn power(power: &Power) -> &'static str {
+    if *power == Power::NoRoom { text::power(&Power::Paused) } else { text::power(power) }
 }
 
 /// A disk of a machine.

@@ -3,16 +3,16 @@
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
-use snaptree_core::cost::{MergeTotal, merges_due, node_cost};
+use snaptree_core::cost::{MergeTotal, freeable, merges_due, node_cost};
 use snaptree_core::disk::ImageFormat;
-use snaptree_core::engine::{Command, CreateMachine, ImportMode, MachineState, Place};
-use snaptree_core::snapshot::{MachineKind, NodeRef, WorkloadProfile};
+use snaptree_core::engine::{Command, CreateMachine, ImportMode, MachineState, Place, Power};
+use snaptree_core::snapshot::{MachineKind, NodeRef, Settings, WorkloadProfile};
 use snaptree_core::units::ByteCount;
 
 use super::client::Client;
 use super::output::{Align, Output, table};
 use super::{Common, Done, Failure, json, names, parse, plan};
-use crate::text::{bytes, count, merge, power};
+use crate::text::{self, bytes, count, merge, no_room, power};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -52,6 +52,26 @@ pub enum Verb {
     Stop {
         /// The machine's name or identifier.
         name: String,
+    },
+    /// Changes a machine's settings; what isn't given stays.
+    Set {
+        /// The machine's name or identifier.
+        name: String,
+        /// The machine is paused while less than this is free on its volume.
+        #[arg(long, value_name = "SIZE", value_parser = parse::size)]
+        pause_free: Option<ByteCount>,
+        /// The trash is emptied after so many hours.
+        #[arg(long, value_name = "N")]
+        trash_hours: Option<u32>,
+        /// Snapshots are advised against from this depth on.
+        #[arg(long, value_name = "N")]
+        warn_depth: Option<u32>,
+        /// Taking snapshots is refused from this depth on.
+        #[arg(long, value_name = "N")]
+        max_depth: Option<u32>,
+        /// Snapshots older than so many hours are warned about.
+        #[arg(long, value_name = "N")]
+        warn_age_hours: Option<u32>,
     },
     /// Makes a disk of a machine that is off larger; snapshots keep the size that they had.
     Resize {
@@ -111,6 +131,18 @@ pub fn run(verb: Verb, common: &Common, output: &Output) -> Done {
         }
         Verb::Start { name } => Command::Start(client.machine(&name)?.machine.id),
         Verb::Stop { name } => Command::Stop(client.machine(&name)?.machine.id),
+        Verb::Set { name, pause_free, trash_hours, warn_depth, max_depth, warn_age_hours } => {
+            let state = client.machine(&name)?;
+            let old = state.machine.settings.clone();
+            let settings = Settings {
+                pause_free: pause_free.unwrap_or(old.pause_free),
+                trash_hours: trash_hours.unwrap_or(old.trash_hours),
+                warn_depth: warn_depth.unwrap_or(old.warn_depth),
+                max_depth: max_depth.unwrap_or(old.max_depth),
+                warn_age_hours: warn_age_hours.unwrap_or(old.warn_age_hours),
+            };
+            Command::SetSettings { machine: state.machine.id, settings }
+        }
         Verb::Resize { name, disk, size } => {
             let state = client.machine(&name)?;
             let disk = names::disk(&state.machine, &disk)?;
@@ -152,10 +184,14 @@ fn list(client: &mut Client, output: &Output) -> Done {
             return vec![format!("No machines in {}.", library.folder.display())];
         }
         let row = |m: &json::Machine| {
-            let state = if m.place == "folder" { "looked at" } else { m.power };
+            let state = match &m.no_room {
+                _ if m.place == "folder" => "looked at".to_owned(),
+                Some(_) => format!("{}, {}", m.power, power(&Power::NoRoom)),
+                None => m.power.to_owned(),
+            };
             vec![
                 m.name.clone(),
-                state.to_owned(),
+                state,
                 m.snapshots.to_string(),
                 m.depth.to_string(),
                 m.read_mean.map_or_else(|| "-".into(), |mean| format!("{mean:.1}")),
@@ -179,13 +215,12 @@ fn show(client: &mut Client, name: &str, output: &Output) -> Done {
     let state = client.counted(name)?;
     let m = machine(&state);
     output.say(&m, || {
-        let mut lines = vec![
-            format!("Name       {}", m.name),
-            format!("Identifier {}", m.id),
-            format!("State      {}", m.power),
-            format!("Folder     {}", m.folder.display()),
-            format!("Memory     {}", bytes(m.memory)),
-        ];
+        let mut lines = vec![format!("Name       {}", m.name), format!("Identifier {}", m.id), format!("State      {}", m.power)];
+        if let Some(short) = &m.no_room {
+            lines.push(format!("No room    {}.", no_room(short.free, short.go_on_free)));
+            lines.push(format!("           {}.", text::freeable(&short.freeable)));
+        }
+        lines.extend([format!("Folder     {}", m.folder.display()), format!("Memory     {}", bytes(m.memory))]);
         lines.extend(m.disks.iter().map(|d| format!("Disk       {}, {}", d.disk, bytes(d.size))));
         let reads = m.read_mean.map_or_else(String::new, |mean| format!(", {mean:.1} images a read"));
         lines.push(format!("Snapshots  {}, depth {}{reads}", m.snapshots, m.depth));
@@ -208,7 +243,12 @@ fn machine(state: &MachineState) -> json::Machine {
     json::Machine {
         name: m.name.clone(),
         id: m.id,
-        power: power(&state.power),
+        power: json::power(&state.power),
+        no_room: (state.power == Power::NoRoom).then(|| json::NoRoom {
+            free: state.volume.free,
+            go_on_free: m.settings.go_on_free(),
+            freeable: freeable(&facts),
+        }),
         kind: m.kind,
         place: match state.place {
             Place::Library => "library",

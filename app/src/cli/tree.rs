@@ -11,7 +11,7 @@ use super::graph::{Lanes, lanes};
 use super::output::{Align, Output, table};
 use super::plan::node_name;
 use super::{Common, Done, json};
-use crate::text::{bytes, count, deletion_row, estimate_long, list, power};
+use crate::text::{bytes, count, deletion_row, estimate_long, list};
 
 /// Shows a machine's tree.
 #[derive(Debug, Args)]
@@ -51,7 +51,7 @@ pub fn tree(state: &MachineState) -> Shown {
     let json = json::Tree {
         machine: machine.name.clone(),
         id: machine.id,
-        power: power(&state.power),
+        power: json::power(&state.power),
         generation: machine.generation,
         rows: shown.collect(),
         merges_due: MergeTotal::of(&facts, &merges_due(&facts)),

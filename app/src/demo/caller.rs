@@ -169,7 +169,7 @@ impl Caller {
     /// Stops a machine and waits until it is off.
     pub fn stop(&mut self, machine: MachineId) -> Result<()> {
         self.ask(Command::Stop(machine))?;
-        self.wait_for(machine, "the machine to be off", |_, state| !matches!(state.power, Power::Running | Power::Paused))?;
+        self.wait_for(machine, "the machine to be off", |_, state| !state.power.is_up())?;
         Ok(())
     }
 }

@@ -72,7 +72,7 @@ impl Figures {
         let facts = state.facts();
         let due = cost::merges_due(&facts);
         let due_total = MergeTotal::of(&facts, &due);
-        let findings = cost::advise(&facts, now);
+        let findings = state.advice(now);
         let now_cost = cost::node_cost(&facts, NodeRef::Now, &[]).unwrap_or_default();
         let mut due_pairs = HashSet::new();
         let mut due_sources = HashMap::new();

@@ -25,7 +25,7 @@ use std::sync::Arc;
 use chrono::{DateTime, FixedOffset, Utc};
 use snaptree_core::cost::Severity;
 use snaptree_core::engine::{Event, LibraryState, MachineState, Place, Power, Screen, WorkloadCounters};
-use snaptree_core::snapshot::MachineId;
+use snaptree_core::snapshot::{MachineId, by_name};
 
 use crate::text::When;
 
@@ -46,7 +46,7 @@ impl MachineEntry {
 
     /// Whether it runs or stands still with its memory in place.
     pub fn is_up(&self) -> bool {
-        matches!(self.state.power, Power::Running | Power::Paused | Power::Starting)
+        self.state.power.is_up() || self.state.power == Power::Starting
     }
 
     /// Whether its files may only be looked at.
@@ -104,7 +104,7 @@ impl Model {
             Some(old) => (Rc::new(Tree::of(&state.machine)), old.live),
             None => (Rc::new(Tree::of(&state.machine)), None),
         };
-        let running = matches!(state.power, Power::Running | Power::Paused);
+        let running = state.power.is_up();
         let figures = Figures::new(state.clone(), self.when.now);
         let live = live.filter(|_| running);
         self.machines.insert(id, MachineEntry { state, tree, figures, live });
@@ -118,7 +118,7 @@ impl Model {
     /// The machines of the library, in its order.
     pub fn library_machines(&self) -> Vec<MachineId> {
         let mut ids: Vec<_> = self.machines.iter().filter(|(_, m)| !m.read_only()).map(|(id, _)| *id).collect();
-        ids.sort_by(|a, b| self.machines[a].name().cmp(self.machines[b].name()));
+        ids.sort_by(|a, b| by_name(self.machines[a].name(), self.machines[b].name()));
         ids
     }
 
@@ -150,7 +150,12 @@ impl Model {
             // One per machine: its worst.
             all.extend(worth.map(|(i, f)| (f.severity, *id, i)).max_by_key(|(s, _, i)| (*s, std::cmp::Reverse(*i))));
         }
-        all.sort_by(|a, b| b.0.cmp(&a.0).then_with(|| self.machines[&a.1].name().cmp(self.machines[&b.1].name())));
+        // Of those that are as urgent, a machine that waits comes first.
+        let runs = |id: &MachineId| self.machines[id].state.power != Power::NoRoom;
+        all.sort_by(|(a, first, _), (b, second, _)| {
+            let names = || by_name(self.machines[first].name(), self.machines[second].name());
+            b.cmp(a).then_with(|| runs(first).cmp(&runs(second))).then_with(names)
+        });
         all.into_iter().map(|(_, id, i)| (id, i)).collect()
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use egui::{Align2, CentralPanel, Frame, Margin, Panel, RichText, ScrollArea, Sense, Ui, pos2, vec2};
+use snaptree_core::engine::Power;
 use snaptree_core::snapshot::MachineId;
 use snaptree_core::units::ByteCount;
 
@@ -104,7 +105,7 @@ fn row(ui: &mut Ui, model: &Model, view: &View, id: MachineId, actions: &mut Vec
     let up = machine.is_up();
     let power = if machine.read_only() { "read only" } else { text::power(&machine.state.power) };
     let mut pills = vec![(power.to_owned(), if up { Tone::Good } else { Tone::Weak })];
-    if matches!(machine.state.power, snaptree_core::engine::Power::Failed(_)) {
+    if matches!(machine.state.power, Power::Failed(_) | Power::NoRoom) {
         pills[0].1 = Tone::Bad;
     }
     let depth = machine.figures.now.depth;
@@ -251,8 +252,14 @@ fn toolbar(ui: &mut Ui, machine: &MachineEntry, model: &Model, view: &mut View, 
 fn notices(ui: &mut Ui, machine: &MachineEntry, view: &View) {
     let p = theme::palette(ui);
     let mut lines: Vec<(String, Tone)> = Vec::new();
-    if let snaptree_core::engine::Power::Failed(why) = &machine.state.power {
-        lines.push((format!("It is off: {why}"), Tone::Bad));
+    match &machine.state.power {
+        Power::Failed(why) => lines.push((format!("It is off: {why}"), Tone::Bad)),
+        Power::NoRoom => {
+            let state = &machine.state;
+            let why = text::no_room(state.volume.free, state.machine.settings.go_on_free());
+            lines.push((format!("It is paused: {why}."), Tone::Bad));
+        }
+        _ => {}
     }
     lines.extend(machine.state.problems.iter().map(|why| (why.clone(), Tone::Bad)));
     for facts in machine.state.files.values() {

@@ -1,8 +1,9 @@
 //! What somebody should look at, in words.
 
-use snaptree_core::cost::{Finding, FindingKind, Severity};
+use snaptree_core::cost::{Finding, FindingKind, Freeable, Severity};
+use snaptree_core::units::ByteCount;
 
-use super::{bytes, count, estimate};
+use super::{bytes, count, estimate, list};
 use crate::theme::Tone;
 
 /// A finding in words, with the label of its one button.
@@ -11,6 +12,25 @@ pub struct Advised {
     pub text: String,
     pub button: Option<&'static str>,
     pub tone: Tone,
+}
+
+/// Why a machine waits, and for what.
+pub fn no_room(free: ByteCount, go_on_free: ByteCount) -> String {
+    format!("only {} are free on its volume, and it goes on by itself at {}", bytes(free), bytes(go_on_free))
+}
+
+/// What of a machine can be freed now, one sentence.
+pub fn freeable(can: &Freeable) -> String {
+    let parts = [
+        (can.trash, "in the trash"),
+        (can.merges.comes_back, "by merging"),
+        (can.deletable, "by deleting snapshots that nothing stands on"),
+    ];
+    let parts: Vec<String> = parts.iter().filter(|(n, _)| n.0 > 0).map(|(n, how)| format!("{} {how}", bytes(*n))).collect();
+    match parts.is_empty() {
+        true => "Nothing of it can be freed at once".into(),
+        false => format!("Can be freed now: {}", list(&parts)),
+    }
 }
 
 /// Puts a finding into words. The machine's name stands before it.
@@ -40,6 +60,9 @@ pub fn advice(finding: &Finding, label: impl Fn(snaptree_core::snapshot::Snapsho
         FindingKind::DiskFilling { free, trash } => {
             let back = if trash.0 > 0 { format!(", {} in the trash", bytes(*trash)) } else { String::new() };
             format!("has {} free on its volume{back}", bytes(*free))
+        }
+        FindingKind::NoRoom { free, go_on_free, freeable: can } => {
+            format!("is paused: {}. {}", no_room(*free, *go_on_free), freeable(can))
         }
         FindingKind::MergeWontFit { scratch, free } => {
             format!("needs {} to merge, {} are free", bytes(*scratch), bytes(*free))

@@ -4,7 +4,7 @@ mod advice;
 mod apply;
 mod outcome;
 
-pub use advice::advice;
+pub use advice::{advice, freeable, no_room};
 pub use apply::{apply, back_in_time};
 pub use outcome::{Said, deletion, deletion_row, estimate, estimate_long, merge, orders, reads_change, to_move};
 
@@ -132,6 +132,7 @@ pub fn power(p: &Power) -> &'static str {
         Power::Starting => "starting",
         Power::Running => "running",
         Power::Paused => "paused",
+        Power::NoRoom => "no room",
         Power::Failed(_) => "failed",
     }
 }

@@ -2,6 +2,7 @@
 
 use crate::model::Node;
 use snaptree_core::cost::{Finding, FindingKind, NodeCost};
+use snaptree_core::engine::Power;
 use snaptree_core::snapshot::Snapshot;
 use snaptree_core::units::ByteCount;
 use std::rc::Rc;
@@ -124,7 +125,11 @@ fn snapshot(model: &Model, machine: &MachineEntry, n: usize, s: &Snapshot) -> Ro
 
 fn now(model: &Model, machine: &MachineEntry) -> RowText {
     let power = &machine.state.power;
-    let tone = if machine.is_up() { Tone::Good } else { Tone::Weak };
+    let tone = match power {
+        Power::NoRoom => Tone::Bad,
+        _ if machine.is_up() => Tone::Good,
+        _ => Tone::Weak,
+    };
     let m = &machine.state.machine;
     let since = m.now.parent.and_then(|p| crate::model::snapshot(m, p)).map(|s| format!(" · since “{}”", s.label));
     let since = since.unwrap_or_else(|| if machine.tree.snapshots() == 0 { " · no snapshot yet".into() } else { String::new() });

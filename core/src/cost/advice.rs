@@ -1,5 +1,7 @@
 //! What somebody should look at: figures only; the texts are the program's.
 
+use std::collections::BTreeSet;
+
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
@@ -80,6 +82,15 @@ pub enum FindingKind {
         /// What there is.
         free: ByteCount,
     },
+    /// The machine is paused, because less is free on its volume than it needs.
+    NoRoom {
+        /// Free bytes.
+        free: ByteCount,
+        /// With so many it goes on.
+        go_on_free: ByteCount,
+        /// What can be freed now.
+        freeable: Freeable,
+    },
     /// The trash holds much.
     TrashHolds {
         /// Bytes.
@@ -87,6 +98,19 @@ pub enum FindingKind {
         /// Files.
         files: u32,
     },
+}
+
+/// What of a machine can be freed now, on a volume that is short.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Freeable {
+    /// Bytes in the trash: they come back at once.
+    pub trash: ByteCount,
+    /// The merges that are due and fit into what is free, added up.
+    pub merges: MergeTotal,
+    /// Bytes of snapshots that nothing stands on: deleting these frees them at once.
+    pub deletable: ByteCount,
+    /// These snapshots, the one that holds most first.
+    pub snapshots: Vec<SnapshotId>,
 }
 
 /// One thing that somebody should look at.
@@ -211,6 +235,40 @@ fn trash(facts: &MachineFacts<'_>) -> Option<Finding> {
     }
     let kind = FindingKind::TrashHolds { bytes, files: facts.machine.trash.len() as u32 };
     Some(Finding { severity: Severity::Note, kind, action: Some(Action::EmptyTrash) })
+}
+
+/// That the machine is paused for want of room, and what to do first: what costs least and is enough, or gives most back.
+pub fn no_room(facts: &MachineFacts<'_>) -> Finding {
+    let freeable = freeable(facts);
+    let (free, go_on_free) = (facts.volume.free, facts.machine.settings.go_on_free());
+    let ways = [
+        (freeable.trash, Action::EmptyTrash),
+        (freeable.merges.comes_back, Action::Merge),
+        (freeable.deletable, Action::Delete(freeable.snapshots.clone())),
+    ];
+    let enough = ways.iter().find(|(back, _)| *back > ByteCount::ZERO && free + *back >= go_on_free);
+    let most = || ways.iter().filter(|(back, _)| *back > ByteCount::ZERO).rev().max_by_key(|(back, _)| *back);
+    let action = enough.or_else(most).map(|(_, action)| action.clone());
+    Finding { severity: Severity::Urgent, kind: FindingKind::NoRoom { free, go_on_free, freeable }, action }
+}
+
+/// What can be freed now.
+pub fn freeable(facts: &MachineFacts<'_>) -> Freeable {
+    let machine = facts.machine;
+    let fit: Vec<MergeCost> = merges_due(facts).into_iter().filter(|merge| merge.fits).collect();
+    let mut stood_on: BTreeSet<SnapshotId> = machine.snapshots.values().filter_map(|snapshot| snapshot.parent).collect();
+    stood_on.extend(machine.ghosts.values().filter_map(|ghost| ghost.snapshot.parent));
+    stood_on.extend(machine.now.parent);
+    let free = |id: &SnapshotId| Some((deletion_cost(facts, &[*id], false)?.frees, *id)).filter(|(frees, _)| frees.0 > 0);
+    let tips = machine.snapshots.iter().filter(|(id, snapshot)| !snapshot.protected && !stood_on.contains(id));
+    let mut tips: Vec<(ByteCount, SnapshotId)> = tips.filter_map(|(id, _)| free(id)).collect();
+    tips.sort_by_key(|(frees, _)| std::cmp::Reverse(*frees));
+    Freeable {
+        trash: trash_bytes(facts),
+        merges: MergeTotal::of(facts, &fit),
+        deletable: tips.iter().map(|(frees, _)| *frees).sum(),
+        snapshots: tips.into_iter().map(|(_, id)| id).collect(),
+    }
 }
 
 fn trash_bytes(facts: &MachineFacts<'_>) -> ByteCount {

@@ -26,7 +26,7 @@ mod reads;
 #[cfg(test)]
 mod tests;
 
-pub use advice::{Action, Finding, FindingKind, Severity, advise};
+pub use advice::{Action, Finding, FindingKind, Freeable, Severity, advise, freeable, no_room};
 pub use census::{Census, CensusImage, Cover, HeldAs, Holding, Layout, census_of};
 pub use deletion::{DeletionCost, DiskDeletion, RetainedImage, deletion_cost};
 pub use estimate::{Basis, Calibration, Estimate, MergeSample, MergeWork, PastError};

@@ -57,6 +57,11 @@ pub enum DiskErrorKind {
     OutsideGate(PathBuf),
 }
 
+/// Whether a host's error says that there is no room: on the volume, or for this user.
+pub fn is_full(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+}
+
 /// What is wrong, and where.
 #[derive(Debug)]
 pub struct DiskError {
@@ -105,6 +110,11 @@ impl DiskError {
             _ => DiskErrorKind::Io { operation, source },
         };
         Self::new(path, kind)
+    }
+
+    /// Whether there was no room on the volume: what was to be written can be written again when there is.
+    pub fn is_full(&self) -> bool {
+        matches!(&*self.kind, DiskErrorKind::Io { source, .. } if is_full(source))
     }
 
     /// A field that the format doesn't allow.

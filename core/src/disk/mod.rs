@@ -20,7 +20,7 @@ use crate::units::ByteCount;
 mod error;
 pub mod vhdx;
 
-pub use error::{DiskError, DiskErrorKind, Result};
+pub use error::{DiskError, DiskErrorKind, Result, is_full};
 
 /// The container's format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]

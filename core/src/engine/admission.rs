@@ -58,7 +58,10 @@ impl Engine {
                     "it is forgotten; its files stay".into()
                 })))
             }
-            Command::Start(_) if self.options.executable.is_some() => self.start_owner(id, (from, request.id)).map(|()| None),
+            Command::Start(_) if self.options.executable.is_some() => {
+                self.hand_over(id)?;
+                self.start_owner(id, (from, request.id)).inspect_err(|_| self.take_back(id)).map(|()| None)
+            }
             command => self.start_job(id, command, (from, request.id)).map(|()| None),
         }
     }
@@ -128,7 +131,7 @@ impl Engine {
         let (machine, mut context) = (&*entry.machine, entry.context());
         context.job_under_way &= !entry.makes_way_for(command);
         let power = entry.power();
-        let running = matches!(power, Power::Running | Power::Paused);
+        let running = power.is_up();
         let verdict = match command {
             Command::Take { label, .. } => rules::take(machine, &context, Some(label)),
             Command::Apply { snapshot, safety, .. } => rules::apply(machine, &context, *snapshot)
@@ -141,6 +144,7 @@ impl Engine {
             Command::Resize { disk, size, .. } => rules::resize(machine, &context, disk, *size),
             Command::Merge { disk, .. } => rules::merge(machine, &context, disk.as_ref()),
             Command::EmptyTrash { .. } => rules::empty_trash(machine, &context),
+            Command::SetSettings { .. } => rules::settings(&context),
             Command::Remove { delete_files, .. } => rules::remove(machine, &context, *delete_files),
             _ if context.read_only => {
                 return Err(Refusal::rule("this folder is only looked at; adopt it to change anything"));
@@ -151,6 +155,8 @@ impl Engine {
             }
             Command::Start(_) if running => return Err(Refusal::rule("the machine runs already")),
             Command::RunWorkload { .. } if running => return Err(Refusal::rule("the machine runs already; stop it first")),
+            Command::Start(_) | Command::RunWorkload { .. } => return self.check_room(entry),
+            Command::Resume(_) if power == Power::NoRoom => return Err(Self::waits_for_room(entry)),
             Command::Stop(_) | Command::Pause(_) | Command::Resume(_) | Command::BadUpdate(_) if !running => {
                 return Err(Refusal::rule("the machine doesn't run; start it first"));
             }
@@ -168,7 +174,7 @@ impl Engine {
             census: &entry.sight.census,
             calibration: &entry.calibration,
             volume: &entry.volume,
-            running: matches!(entry.power(), Power::Running | Power::Paused),
+            running: entry.power().is_up(),
         };
         let (machine, running) = (facts.machine, facts.running);
         Ok(match command {
@@ -261,6 +267,9 @@ impl Engine {
         self.scan()?;
         self.own(id)?;
         let options = self.options.clone();
+        if let Some(entry) = self.machines.get(&id) {
+            self.check_room(entry)?;
+        }
         let Some(entry) = self.machines.get_mut(&id) else { return Err(Refusal::rule("there is no such machine")) };
         let Some(owned) = &mut entry.owned else { return Err(Refusal::failed("the machine's lock was lost")) };
         owned.start(&options)?;

@@ -140,6 +140,7 @@ impl Engine {
     /// Every second: owners that came up, manifests that others changed, machines that are new or gone.
     pub(super) fn look_around(&mut self) {
         self.watch_starting();
+        self.watch_handed_over();
         self.empty_old_trash();
         let ids: Vec<_> = self.machines.keys().copied().collect();
         let mut rescan = self.only.is_none() && self.folder_changed();
@@ -194,6 +195,8 @@ impl Engine {
         let wanted = entry.place == Place::Library
             && self.options.host.flushes()
             && entry.calibration.samples.is_empty()
+            // The probe itself must not be what fills the volume.
+            && entry.volume.free > entry.machine.settings.go_on_free() + ByteCount(4 * PROBE)
             && entry.job.is_none()
             && !self.probed.contains(&entry.volume.id)
             && !Tree::of(&entry.machine).runs().is_empty();
@@ -267,6 +270,7 @@ impl Engine {
             entry.changed = true;
             self.publish_changes();
             self.outbox.answer(from, Err(Refusal::failed(why)));
+            self.take_back(id);
         }
     }
 
@@ -276,6 +280,7 @@ impl Engine {
         match news {
             OwnerNews::Event(event) => match *event {
                 Event::Machine(state) if state.machine.id == id => {
+                    let first = entry.remote.is_none();
                     entry.machine = state.machine.clone();
                     entry.remote = Some(state.clone());
                     entry.changed = false;
@@ -285,6 +290,9 @@ impl Engine {
                     self.waiting_for_state = others;
                     for (_, from) in here {
                         self.outbox.answer(from, Ok(Answer::Done("it runs".into())));
+                    }
+                    if first {
+                        self.go_on_there(id);
                     }
                 }
                 Event::Answer { request, answer } => {
@@ -323,7 +331,7 @@ impl Engine {
             }
         }
         if let Some(entry) = self.machines.get_mut(&id) {
-            let unexpected = matches!(was, Some(Power::Running | Power::Paused));
+            let unexpected = was.as_ref().is_some_and(Power::is_up);
             entry.failed = unexpected.then(|| OWNER_ENDED.to_owned());
         }
         self.publish_changes();

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::disk::ImageFormat;
-use crate::snapshot::{DiskId, MachineId, MachineKind, SnapshotId, WorkloadProfile};
+use crate::snapshot::{DiskId, MachineId, MachineKind, Settings, SnapshotId, WorkloadProfile};
 use crate::units::{ByteCount, ByteRate};
 
 /// Names a request, so that its answer finds back to it. Chosen by who asks.
@@ -179,6 +179,13 @@ pub enum Command {
         /// Whether.
         protected: bool,
     },
+    /// Change the machine's settings.
+    SetSettings {
+        /// Of which machine.
+        machine: MachineId,
+        /// All of them.
+        settings: Settings,
+    },
     /// Make one of Now's disks larger.
     Resize {
         /// Of which machine.
@@ -250,6 +257,7 @@ impl Command {
             | Self::Rename { machine, .. }
             | Self::SetNote { machine, .. }
             | Self::Protect { machine, .. }
+            | Self::SetSettings { machine, .. }
             | Self::Resize { machine, .. }
             | Self::Merge { machine, .. }
             | Self::EmptyTrash { machine, .. }

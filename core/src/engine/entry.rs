@@ -29,6 +29,8 @@ pub(super) struct Entry {
     pub job: Option<Active>,
     /// A job that waits for the one that came in between.
     pub waiting: Option<Active>,
+    /// A merge that has let go of the machine for a process that is coming up, and since when.
+    pub handed_over: Option<(Active, Duration)>,
     /// To the process that owns it.
     pub connection: Option<Connection>,
     /// What that process says.
@@ -61,6 +63,7 @@ impl Entry {
             owned: None,
             job: None,
             waiting: None,
+            handed_over: None,
             connection: None,
             remote: None,
             starting: None,
@@ -79,7 +82,11 @@ impl Entry {
             return Power::Starting;
         }
         if let Some(running) = self.owned.as_ref().and_then(|owned| owned.running.as_ref()) {
-            return if running.paused { Power::Paused } else { Power::Running };
+            return match (running.paused, running.room.short) {
+                (true, _) => Power::Paused,
+                (false, true) => Power::NoRoom,
+                (false, false) => Power::Running,
+            };
         }
         match (&self.failed, &self.machine.now.memory) {
             (Some(why), _) => Power::Failed(why.clone()),
@@ -91,20 +98,17 @@ impl Entry {
     /// What the rules are told.
     pub fn context(&self) -> snapshot::Context {
         snapshot::Context {
-            power: match self.power() {
-                Power::Running | Power::Paused => PowerState::Running,
-                _ => PowerState::Off,
-            },
+            power: if self.power().is_up() { PowerState::Running } else { PowerState::Off },
             job_under_way: self.job.is_some(),
             read_only: self.place != Place::Library,
         }
     }
 
-    /// Whether the job under way waits for a command: a merge does, for all but another merge, and a start (the
-    /// process that will own the machine can't have it before the merge lets go).
+    /// Whether the job under way waits for a command: a merge does, for all but another merge. For a start it lets go of
+    /// the machine altogether, and goes on in the process that owns it then.
     pub fn makes_way_for(&self, command: &Command) -> bool {
         let merges = self.job.as_ref().is_some_and(|active| active.state.kind == JobKind::Merge);
-        merges && !matches!(command, Command::Merge { .. } | Command::Remove { .. } | Command::Start(_))
+        merges && !matches!(command, Command::Merge { .. } | Command::Remove { .. })
     }
 
     /// Takes over a manifest that was published.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::room::Room;
 use super::sight::OpenImages;
 use super::{EngineOptions, Refusal};
 use crate::chain::{Chain, Gate};
@@ -22,7 +23,9 @@ pub(super) struct Owned {
 pub(super) struct Running {
     pub guest: Arc<dyn Guest>,
     pub disks: BTreeMap<DiskId, Arc<Chain>>,
+    /// A person has paused it.
     pub paused: bool,
+    pub room: Room,
 }
 
 impl Owned {
@@ -46,7 +49,7 @@ impl Owned {
             clock: options.clock.clone(),
         };
         let guest = vm::start(machine.kind, setup).map_err(|error| Refusal::failed(error.to_string()))?;
-        self.running = Some(Running { guest, disks, paused: false });
+        self.running = Some(Running { guest, disks, paused: false, room: Room::default() });
         if had_memory {
             self.store.clear_memory()?;
         }
@@ -99,6 +102,22 @@ impl Owned {
 }
 
 impl Running {
+    /// Whether it is to stand still.
+    pub fn stands_still(&self) -> bool {
+        self.paused || self.room.short
+    }
+
+    /// Everything acknowledged becomes durable; refused where there is no room for that, and nothing is lost then.
+    pub fn flush(&self) -> Result<(), Refusal> {
+        for chain in self.disks.values() {
+            chain.flush().map_err(|error| match error.is_full() {
+                true => Refusal::rule(format!("its volume is too full to flush its disks; free space first ({error})")),
+                false => error.into(),
+            })?;
+        }
+        Ok(())
+    }
+
     /// The leaves that the guest writes to.
     pub fn leaves(&self) -> BTreeMap<DiskId, Arc<dyn Image>> {
         let leaf = |(disk, chain): (&DiskId, &Arc<Chain>)| Some((disk.clone(), chain.images().pop()?));

@@ -24,6 +24,7 @@ const REQUESTS_WAITING: usize = 64;
 pub fn serve(options: EngineOptions, machine: MachineId) -> Result<(), Refusal> {
     let library = options.library.clone();
     let mut engine = Engine::new(EngineOptions { executable: None, ..options })?;
+    engine.wait_for_machine(machine);
     engine.start_owned(machine)?;
     let failed = |what: &str, error: io::Error| Refusal::failed(format!("{what}: {error}"));
     let socket = wire::socket_path(&library, machine).map_err(|error| failed("the owner's socket", error))?;

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
-use crate::cost::{Calibration, Census, FileFacts, MachineFacts, VolumeState};
+use crate::cost::{Calibration, Census, FileFacts, Finding, FindingKind, MachineFacts, VolumeState, advise, no_room};
 use crate::snapshot::{DiskId, ImageId, Machine, MachineId};
 
 /// The library.
@@ -44,10 +45,19 @@ pub enum Power {
     Starting,
     /// It runs.
     Running,
-    /// It stands still.
+    /// It stands still: a person has paused it.
     Paused,
+    /// It stands still because its volume is nearly full, and goes on by itself when there is room.
+    NoRoom,
     /// It stopped because something went wrong.
     Failed(String),
+}
+
+impl Power {
+    /// Whether it runs, or stands still with its memory in place.
+    pub fn is_up(&self) -> bool {
+        matches!(self, Self::Running | Self::Paused | Self::NoRoom)
+    }
 }
 
 /// A machine, whole. Rows, costs, outcomes and advice are computed from this by pure functions.
@@ -82,7 +92,17 @@ impl MachineState {
             census: &self.census,
             calibration: &self.calibration,
             volume: &self.volume,
-            running: matches!(self.power, Power::Running | Power::Paused),
+            running: self.power.is_up(),
         }
+    }
+
+    /// Everything that somebody should look at, the worst first.
+    pub fn advice(&self, now: DateTime<Utc>) -> Vec<Finding> {
+        let mut findings = advise(&self.facts(), now);
+        if self.power == Power::NoRoom {
+            findings.retain(|finding| !matches!(finding.kind, FindingKind::DiskFilling { .. }));
+            findings.insert(0, no_room(&self.facts()));
+        }
+        findings
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::entry::Entry;
 use super::jobs::{Context, ImportEnd, Report, Step};
 use super::worker::Engine;
-use super::{Answer, Event, JobPhase, Place, Power, Refusal};
+use super::{Answer, Event, JobPhase, Place, Refusal};
 use crate::snapshot::MachineId;
 
 /// How often a running machine's screen is shown.
@@ -93,7 +93,7 @@ impl Engine {
     }
 
     /// What waited goes on, unless this process owns the machine no longer.
-    fn resume_job(&mut self, id: MachineId) {
+    pub(super) fn resume_job(&mut self, id: MachineId) {
         let now = self.options.clock.elapsed();
         let Some(entry) = self.machines.get_mut(&id) else { return };
         let Some(mut active) = entry.waiting.take() else { return };
@@ -244,6 +244,6 @@ impl Engine {
 
     /// Whether a machine runs, here or elsewhere.
     pub fn is_running(&self, id: MachineId) -> bool {
-        self.machines.get(&id).is_some_and(|entry| matches!(entry.state().power, Power::Running | Power::Paused))
+        self.machines.get(&id).is_some_and(|entry| entry.state().power.is_up())
     }
 }

@@ -15,7 +15,7 @@ use super::owner::OwnerNews;
 use super::{Answer, Event, LibraryState, Refusal, Request, RequestId};
 use crate::clock::SharedClock;
 use crate::host_file::SharedHost;
-use crate::snapshot::MachineId;
+use crate::snapshot::{MachineId, by_name};
 use crate::store::Library;
 
 /// What an engine stands on.
@@ -202,7 +202,7 @@ impl Engine {
             self.look_around();
         }
         let busy = self.step_jobs() | self.step_imports() | self.step_sight();
-        let live = self.step_live();
+        let live = self.step_live().min(self.step_room());
         self.publish_changes();
         if busy { Duration::ZERO } else { live.min(self.next_look.saturating_sub(now)) }
     }
@@ -267,7 +267,7 @@ impl Engine {
 
     pub(super) fn library_state(&self) -> LibraryState {
         let mut machines: Vec<_> = self.machines.iter().map(|(id, entry)| (entry.machine.name.clone(), *id)).collect();
-        machines.sort();
+        machines.sort_by(|(a, first), (b, second)| by_name(a, b).then(first.cmp(second)));
         LibraryState {
             folder: self.library.folder().to_path_buf(),
             machines: machines.into_iter().map(|(_, id)| id).collect(),

@@ -1,5 +1,6 @@
 //! What `machine.json` says: plain data. Paths are relative to the machine's folder.
 
+use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
@@ -206,6 +207,11 @@ pub struct MergeRecord {
     pub planned: ByteCount,
 }
 
+/// The order in which people look for names: letters of both cases together.
+pub fn by_name(a: &str, b: &str) -> Ordering {
+    a.to_lowercase().cmp(&b.to_lowercase()).then_with(|| a.cmp(b))
+}
+
 /// What a person may set per machine.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -218,12 +224,23 @@ pub struct Settings {
     pub warn_age_hours: u32,
     /// The trash is emptied after this many hours.
     pub trash_hours: u32,
+    /// While less than this is free on its volume, the machine is paused.
+    pub pause_free: ByteCount,
+}
+
+impl Settings {
+    /// A machine that was paused for want of room goes on when this much is free: a little more, so that it doesn't
+    /// stop again at once.
+    pub fn go_on_free(&self) -> ByteCount {
+        self.pause_free + ByteCount(self.pause_free.0 / 4).max(ByteCount::mib(16))
+    }
 }
 
 impl Default for Settings {
-    /// Depth: VMware advises 2-3 and allows 32, Xen flags more than 5, Hyper-V allows 50; age: VMware's 72 hours.
+    /// Depth: VMware advises 2-3 and allows 32, Xen flags more than 5, Hyper-V allows 50; age: VMware's 72 hours; free
+    /// space: Hyper-V pauses its machines at 200 MB.
     fn default() -> Self {
-        Self { warn_depth: 6, max_depth: 64, warn_age_hours: 72, trash_hours: 24 }
+        Self { warn_depth: 6, max_depth: 64, warn_age_hours: 72, trash_hours: 24, pause_free: ByteCount::mib(200) }
     }
 }
 

@@ -32,7 +32,7 @@ pub use change::{
 pub use ids::{DiskId, ImageId, MachineId, SnapshotId};
 pub use machine::{
     AppliedRecord, Configuration, DiskConfig, Ghost, ImageRecord, Machine, MachineKind, MergeRecord, Now, SavedMemory, Settings,
-    Snapshot, TrashItem, TrashReason, WorkloadProfile,
+    Snapshot, TrashItem, TrashReason, WorkloadProfile, by_name,
 };
 pub use outcome::{DeletionOutcome, Fate, ImageOutcome, deletion_outcome};
 pub use rules::{Context, PowerState, WhyNot};

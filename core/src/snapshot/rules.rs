@@ -150,6 +150,11 @@ pub fn edit(machine: &Machine, context: &Context, snapshot: SnapshotId) -> Verdi
     Ok(())
 }
 
+/// May the machine's settings be changed?
+pub fn settings(context: &Context) -> Verdict {
+    changeable(context)
+}
+
 /// May a disk of Now become larger?
 pub fn resize(machine: &Machine, context: &Context, disk: &DiskId, size: ByteCount) -> Verdict {
     const SECTOR: u64 = 4096;

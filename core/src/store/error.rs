@@ -3,7 +3,7 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::disk::DiskError;
+use crate::disk::{DiskError, is_full};
 use crate::snapshot::WhyNot;
 
 /// A result about a machine's folder.
@@ -108,6 +108,15 @@ impl StoreError {
     /// A rule's refusal.
     pub fn rule(path: &Path, why: WhyNot) -> Self {
         Self::new(path, StoreErrorKind::Rule(why))
+    }
+
+    /// Whether there was no room on the volume.
+    pub fn is_full(&self) -> bool {
+        match &*self.kind {
+            StoreErrorKind::Io { source, .. } => is_full(source),
+            StoreErrorKind::Disk(error) => error.is_full(),
+            _ => false,
+        }
     }
 
     /// Whether it was refused before anything was touched (exit status 3), rather than tried and failed.

@@ -14,7 +14,7 @@ use crate::disk::{self, CreateOptions, ImageFormat};
 use crate::host_file::SharedHost;
 use crate::snapshot::{
     Configuration, Context, DiskConfig, DiskId, ImageId, ImageRecord, Machine, MachineId, MachineKind, Now, Settings,
-    WorkloadProfile, rules,
+    WorkloadProfile, by_name, rules,
 };
 use crate::units::ByteCount;
 
@@ -137,7 +137,7 @@ impl Library {
                 Err(error) => scan.problems.push(error.to_string()),
             }
         }
-        scan.machines.sort_by(|a, b| a.machine.name.cmp(&b.machine.name));
+        scan.machines.sort_by(|a, b| by_name(&a.machine.name, &b.machine.name));
         Ok(scan)
     }
 

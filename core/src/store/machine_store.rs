@@ -99,6 +99,11 @@ impl MachineStore {
         Ok(store)
     }
 
+    /// Whether another process owns the machine now.
+    pub fn is_in_use(host: &SharedHost, dir: &Path) -> bool {
+        host.lock(&dir.join(LOCK)).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
     pub(super) fn with(host: &SharedHost, clock: &SharedClock, dir: &Path, machine: Machine, lock: Box<dyn HostLock>) -> Self {
         let (host, clock, dir) = (host.clone(), clock.clone(), dir.to_owned());
         Self { host, clock, dir, machine, journal: None, recovered: Recovered::default(), _lock: lock }

@@ -4,6 +4,7 @@
 //! start(setup) ─> running ─ pause ─> paused ─ resume ─> running ─ stop ─> (gone)
 //!                             │  begin_capture, Chain::push_leaf, frame
 //!                             └─ drained: no write is in flight, memory and disks are of one instant
+//!        a write or a flush that finds the volume full ─> paused by itself (met_full); resume does it again
 //! ```
 
 pub mod workload;
@@ -73,6 +74,13 @@ pub enum VmError {
     Refused(String),
 }
 
+impl VmError {
+    /// Whether there was no room on the volume.
+    pub fn is_full(&self) -> bool {
+        matches!(self, Self::Disk(error) if error.is_full())
+    }
+}
+
 /// A result about a machine.
 pub type Result<T, E = VmError> = std::result::Result<T, E>;
 
@@ -95,6 +103,9 @@ pub trait Guest: Send + Sync {
     fn pause(&self);
     /// Lets it go on.
     fn resume(&self);
+    /// Whether a write or a flush has found the volume full. It stands still by itself then, without an error for what
+    /// runs in it and with nothing lost: when it is resumed, it does the same again.
+    fn met_full(&self) -> bool;
     /// Ends it for good and flushes its disks. Memory can still be read and saved.
     fn stop(&self) -> Result<()>;
     /// Starts saving its memory as it is now, into a new, empty file. Only while it stands still.

@@ -91,12 +91,16 @@ impl Desk {
         }
     }
 
-    /// Works until the answer is there.
+    /// Works until the answer is there. What waits for room gets it.
     pub fn wait(&mut self, id: RequestId) -> Result<Outcome, String> {
         for _ in 0..MOST_TICKS {
             self.tick();
             if self.host.has_crashed() {
                 return Ok(Outcome::Crashed);
+            }
+            if self.jobs.last().is_some_and(|job| job.title.starts_with("Waiting for room")) {
+                self.host.heal();
+                self.host.set_capacity(None);
             }
             match self.answers.remove(&id) {
                 Some(Ok(answer)) => return Ok(Outcome::Answer(answer)),

@@ -62,6 +62,21 @@ struct Commit {
     /// What was zeroed and freed before it.
     zeroed: Vec<(u64, u64)>,
     freed: Vec<(u64, u64)>,
+    /// How far it came.
+    reached: Reached,
+}
+
+/// How far a commit came. A write that finds the volume full changes nothing that counts before the header names the
+/// log, and nothing that the log doesn't hold afterwards: such a commit is done again. Of a header or a flush that
+/// failed nobody knows what is durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reached {
+    /// The log is being written.
+    Log,
+    /// A header, or a flush.
+    Doubt,
+    /// The header names the log; the pages are being written.
+    Pages,
 }
 
 impl Writer {
@@ -273,20 +288,41 @@ impl VhdxImage {
             BlockState::NotPresent | BlockState::Zero => {}
         }
         let place = self.place_block(w, g, block)?;
-        if let Content::Bytes(_) = content
-            && let Err(error) = self.put_content(g, place + start, length, content)
+        let partial = !whole && state == BlockState::NotPresent && g.has_parent;
+        let stored = self.store_new(w, g, (block, place), (start, length), content, partial);
+        if stored.is_err()
+            && let Some(space) = w.space.as_mut().filter(|_| !w.failed)
         {
-            // Such as a full volume: the place is as free as before.
-            if let Some(space) = &mut w.space {
-                space.free(place, g.block_size);
-            }
-            return Err(error);
+            // Such as a full volume: when the block is written again, it finds its place.
+            space.keep(block, place);
         }
-        if whole || state == BlockState::Zero || !g.has_parent {
+        stored
+    }
+
+    /// Writes the first bytes of a block that gets a place.
+    fn store_new(
+        &self,
+        w: &mut Writer,
+        g: &Geometry,
+        (block, place): (u64, u64),
+        (start, length): (u64, u64),
+        content: Content<'_>,
+        partial: bool,
+    ) -> Result<()> {
+        if let Content::Bytes(_) = content {
+            self.put_content(g, place + start, length, content)?;
+        }
+        if !partial {
             return self.apply(w, vec![entry_patch(g.payload_entry(block), BatEntry::full(place))], false);
         }
         let patches = self.partial_patches(w, g, block, place, &[(start, length)])?;
-        self.apply(w, patches, false)
+        let entry = patches.iter().find(|(at, _)| *at == g.bitmap_entry(block)).map(|(_, bytes)| bytes[..].try_into());
+        let new_bitmap = entry.and_then(std::result::Result::ok).map(|bytes| BatEntry(u64::from_le_bytes(bytes)).offset());
+        let applied = self.apply(w, patches, false);
+        if let (Err(_), Some(bitmap), Some(space)) = (&applied, new_bitmap, w.space.as_mut().filter(|_| !w.failed)) {
+            space.free(bitmap, BITMAP_BLOCK_SIZE);
+        }
+        applied
     }
 
     fn put_content(&self, g: &Geometry, host_offset: u64, length: u64, content: Content<'_>) -> Result<()> {
@@ -459,12 +495,14 @@ impl VhdxImage {
             second_half: !w.second_half,
             zeroed: std::mem::take(&mut w.zeroed),
             freed: std::mem::take(&mut w.freed),
+            reached: Reached::Log,
         })
     }
 
     fn write_commit(&self, commit: &mut Commit) -> Result<()> {
-        let Commit { pages, headers, second_half, .. } = commit;
+        let Commit { pages, headers, second_half, reached, .. } = commit;
         if pages.is_empty() {
+            *reached = Reached::Doubt;
             return self.raw.flush();
         }
         let mut header = headers.current;
@@ -476,20 +514,34 @@ impl VhdxImage {
         header.log_guid = Guid::random();
         let entry = log::encode(header.log_guid, tail as u32, self.raw.len(), pages);
         self.raw.write(&entry, log_offset + tail, "write the log")?;
+        *reached = Reached::Doubt;
         self.raw.flush()?;
         headers.write(&self.raw, header)?;
         self.raw.flush()?;
+        *reached = Reached::Pages;
         for (offset, page) in &*pages {
             self.raw.write(&page[..], *offset, "write metadata")?;
         }
+        *reached = Reached::Doubt;
         self.raw.flush()?;
         header.log_guid = Guid::ZERO;
         headers.write(&self.raw, header)
     }
 
     fn end_commit(&self, w: &mut Writer, commit: Commit, outcome: Result<()>) -> Result<()> {
+        if let Err(error) = outcome {
+            w.failed = !error.is_full() || commit.reached == Reached::Doubt;
+            w.zeroed.splice(..0, commit.zeroed);
+            w.freed.splice(..0, commit.freed);
+            if commit.reached == Reached::Pages {
+                // The log that the header names stays whole: the next commit uses the other half.
+                w.headers = commit.headers;
+            } else {
+                w.second_half = commit.second_half;
+            }
+            return Err(error);
+        }
         w.failed = true;
-        outcome?;
         w.headers = commit.headers;
         lock(&self.pages).written(&commit.pages);
         w.pending.end_commit()?;

@@ -1,5 +1,5 @@
 //! What changes the tree and moves or removes files, but moves no image's bytes: delete, undelete,
-//! rename, note, protect, resize, empty the trash.
+//! rename, note, protect, settings, resize, empty the trash.
 
 use super::{Context, Job, Step};
 use crate::engine::{Answer, Command, Refusal};
@@ -38,6 +38,10 @@ impl Job for Edit {
             Command::Protect { snapshot, protected, .. } => {
                 store.protect(*snapshot, *protected)?;
                 if *protected { "it is protected".to_owned() } else { "it is no longer protected".to_owned() }
+            }
+            Command::SetSettings { settings, .. } => {
+                store.set_settings(settings.clone())?;
+                "the settings are changed".to_owned()
             }
             Command::Resize { disk, size, .. } => {
                 store.resize(disk, *size)?;

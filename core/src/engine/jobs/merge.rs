@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use super::{Context, Job, Step};
 use crate::cost::{MachineFacts, MergeWork};
-use crate::engine::{Answer, Refusal};
+use crate::engine::{Answer, Command, Refusal};
 use crate::merge::{self, Execution, MergePlan, Pace, RateLimit, StepOutcome};
-use crate::snapshot::{DiskId, Tree};
+use crate::snapshot::{DiskId, MachineId, Tree};
 use crate::store::HistoryRecord;
 use crate::units::{ByteCount, ByteRate};
 
@@ -18,7 +18,7 @@ pub(super) struct Merge {
     disk: Option<DiskId>,
     limit: RateLimit,
     /// A merge that was held back says nothing about how fast the volume is.
-    is_limited: bool,
+    limited_to: Option<ByteRate>,
     under_way: Option<UnderWay>,
     /// Whether the images were counted anew: a merge that was cut short has changed them.
     counted: bool,
@@ -43,7 +43,7 @@ impl Merge {
         Self {
             disk,
             limit: RateLimit::new(limit),
-            is_limited: limit.is_some(),
+            limited_to: limit,
             under_way: None,
             counted: false,
             moved: ByteCount::ZERO,
@@ -154,7 +154,7 @@ impl Job for Merge {
             self.moved += merged.progress.moved;
             self.freed += merged.freed + merged.progress.given_back;
             self.twice += twice;
-            if !self.is_limited {
+            if self.limited_to.is_none() {
                 context.owned.store.history().append(&HistoryRecord::Merge {
                     at: clock.now(),
                     disk: plan.run.disk,
@@ -181,6 +181,10 @@ impl Job for Merge {
         self.let_go(context)?;
         self.counted = false;
         Ok(true)
+    }
+
+    fn command(&self, machine: MachineId) -> Option<Command> {
+        Some(Command::Merge { machine, disk: self.disk.clone(), limit: self.limited_to })
     }
 
     fn cancel(&mut self, context: &mut Context<'_>) -> Result<String, Refusal> {

@@ -15,6 +15,7 @@ use super::running::Owned;
 use super::sight::Sight;
 use super::{Answer, Command, EngineOptions, JobKind, LatencyReport, Refusal};
 use crate::cost::{Calibration, VolumeState};
+use crate::snapshot::MachineId;
 use crate::units::ByteCount;
 
 pub(super) use import::{Import, ImportEnd};
@@ -66,6 +67,11 @@ pub(super) trait Job: Send {
         Ok(false)
     }
 
+    /// What to ask of the process that owns the machine from now on, so that it goes on there.
+    fn command(&self, _machine: MachineId) -> Option<Command> {
+        None
+    }
+
     /// Ends it early; a sentence says what was kept.
     fn cancel(&mut self, _context: &mut Context<'_>) -> Result<String, Refusal> {
         Ok("nothing was changed".into())
@@ -86,9 +92,11 @@ pub(super) fn for_command(command: &Command) -> Option<(JobKind, Box<dyn Job>)> 
         Command::UndoApply(_) => (JobKind::UndoApply, Box::new(apply::UndoApply)),
         Command::Delete { .. } => (JobKind::Delete, Box::new(edit::Edit(command.clone()))),
         Command::Undelete { .. } => (JobKind::Undelete, Box::new(edit::Edit(command.clone()))),
-        Command::Rename { .. } | Command::SetNote { .. } | Command::Protect { .. } | Command::Resize { .. } => {
-            (JobKind::Edit, Box::new(edit::Edit(command.clone())))
-        }
+        Command::Rename { .. }
+        | Command::SetNote { .. }
+        | Command::Protect { .. }
+        | Command::SetSettings { .. }
+        | Command::Resize { .. } => (JobKind::Edit, Box::new(edit::Edit(command.clone()))),
         Command::EmptyTrash { .. } => (JobKind::EmptyTrash, Box::new(edit::Edit(command.clone()))),
         Command::Merge { disk, limit, .. } => (JobKind::Merge, Box::new(merge::Merge::new(disk.clone(), *limit))),
         Command::BadUpdate(_) => (JobKind::Edit, Box::new(workload::BadUpdate)),

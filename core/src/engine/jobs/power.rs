@@ -18,6 +18,15 @@ pub(super) struct Stop;
 
 impl Job for Stop {
     fn step(&mut self, context: &mut Context<'_>) -> Result<Step, Refusal> {
+        if let Some(running) = &context.owned.running {
+            running.guest.pause();
+            if let Err(refusal) = running.flush() {
+                if !running.stands_still() {
+                    running.guest.resume();
+                }
+                return Err(refusal);
+            }
+        }
         context.owned.stop()?;
         let text = "it is off, and its disks are flushed";
         Ok(Step::Done(Answer::Done(text.into()), text.into()))
@@ -30,13 +39,18 @@ pub(super) struct Hold(pub bool);
 impl Job for Hold {
     fn step(&mut self, context: &mut Context<'_>) -> Result<Step, Refusal> {
         let running = context.owned.running.as_mut().ok_or_else(|| Refusal::rule("the machine doesn't run"))?;
-        if self.0 {
-            running.guest.pause();
-        } else {
-            running.guest.resume();
-        }
         running.paused = self.0;
-        let text = if self.0 { "it stands still" } else { "it goes on" };
+        let text = match (self.0, running.room.short) {
+            (true, _) => {
+                running.guest.pause();
+                "it stands still"
+            }
+            (false, true) => "it goes on by itself when there is room on its volume",
+            (false, false) => {
+                running.guest.resume();
+                "it goes on"
+            }
+        };
         Ok(Step::Done(Answer::Done(text.into()), text.into()))
     }
 }

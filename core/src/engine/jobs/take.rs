@@ -13,6 +13,8 @@ use crate::vm::{Frame, MemorySave};
 
 /// Memory saved in one step: small enough that a request waits for it only briefly.
 const STEP: ByteCount = ByteCount::mib(16);
+/// How often is looked whether there is room again.
+const ROOM_AGAIN: Duration = Duration::from_millis(500);
 
 pub(super) struct Take {
     label: String,
@@ -92,7 +94,7 @@ impl Take {
                 let save = file.map(|file| running.guest.begin_capture(file, prepared.snapshot.0)).transpose();
                 Ok::<_, Refusal>((save, running.guest.frame()))
             })();
-            if !running.paused {
+            if !running.stands_still() {
                 running.guest.resume();
             }
             let pause = clock.elapsed() - began;
@@ -119,25 +121,29 @@ impl Take {
     }
 
     fn publish(&mut self, context: &mut Context<'_>) -> Result<Step, Refusal> {
-        let Stage::Switched(switched) = std::mem::replace(&mut self.stage, Stage::Ended) else {
+        let Stage::Switched(switched) = &mut self.stage else {
             return Err(Refusal::failed("the snapshot has ended already"));
         };
-        let Switched { prepared, save, frame, taken, pause, memory_error, .. } = *switched;
+        let Switched { prepared, save, frame, taken, pause, memory_error, .. } = &mut **switched;
+        let host = &*context.options.host;
         let report = save.as_ref().map(|save| save.report()).unwrap_or_default();
-        drop(save);
-        let screen = frame.encode();
-        let screen = publish_file(&*context.options.host, &prepared.screen_path, &screen.png).is_ok();
+        if memory_error.is_some() && host.exists(&prepared.memory_path) {
+            // What was saved of it is of no use, and takes room.
+            let removed = host.remove_file(&prepared.memory_path);
+            removed.map_err(|error| Refusal::failed(format!("{}: {error}", prepared.memory_path.display())))?;
+        }
+        let screen = publish_file(host, &prepared.screen_path, &frame.encode().png).is_ok();
         let memory = (self.memory && memory_error.is_none()).then_some(report.file);
-        let store = &mut context.owned.store;
-        let snapshot = match store.publish_take(&prepared, memory, screen, taken) {
+        let snapshot = match context.owned.store.publish_take(prepared, memory, screen, *taken) {
             Ok(snapshot) => snapshot,
+            Err(error) if error.is_full() => return Ok(wait_for_room(context)),
             Err(error) => {
-                store.abandon_take(prepared, true)?;
+                self.give_up(context)?;
                 return Err(error.into());
             }
         };
         let latency = LatencyReport {
-            pause,
+            pause: *pause,
             save: report.elapsed,
             intercepted_writes: report.intercepted_writes,
             longest_stall: report.longest_stall,
@@ -150,8 +156,25 @@ impl Take {
             None if self.memory => format!("{label} was taken with its memory; the machine stood still for {pause:.1?}"),
             None => format!("{label} was taken, disks only; the machine stood still for {pause:.1?}"),
         };
+        self.stage = Stage::Ended;
         Ok(Step::Done(Answer::Taken { snapshot, latency: Some(latency) }, text))
     }
+
+    /// No snapshot is kept; the machine goes on in the new leaves.
+    fn give_up(&mut self, context: &mut Context<'_>) -> Result<(), Refusal> {
+        if let Stage::Switched(switched) = std::mem::replace(&mut self.stage, Stage::Ended) {
+            let Switched { prepared, save, .. } = *switched;
+            drop(save);
+            context.owned.store.abandon_take(prepared, true)?;
+        }
+        Ok(())
+    }
+}
+
+/// The machine has gone on in the new leaves, and the rest finds no room: it is done when there is some.
+fn wait_for_room(context: &mut Context<'_>) -> Step {
+    context.report.title = "Waiting for room on the volume".into();
+    Step::Wait(ROOM_AGAIN)
 }
 
 impl Job for Take {
@@ -166,11 +189,16 @@ impl Job for Take {
             }
             Stage::Switched(switched) if !switched.flushed => {
                 // Until the old leaves are durable, a guest's flush covers both; so this comes first.
-                switched.flushed = true;
-                for leaf in switched.prepared.leaves.values() {
-                    leaf.old.flush()?;
+                let flushed = switched.prepared.leaves.values().try_for_each(|leaf| leaf.old.flush());
+                switched.flushed = flushed.is_ok();
+                match flushed {
+                    Ok(()) => Ok(Step::More),
+                    Err(error) if error.is_full() => Ok(wait_for_room(context)),
+                    Err(error) => {
+                        self.give_up(context)?;
+                        Err(error.into())
+                    }
                 }
-                Ok(Step::More)
             }
             Stage::Switched(switched) => {
                 if let Some(save) = &mut switched.save {
@@ -200,11 +228,7 @@ impl Job for Take {
     }
 
     fn cancel(&mut self, context: &mut Context<'_>) -> Result<String, Refusal> {
-        if let Stage::Switched(switched) = std::mem::replace(&mut self.stage, Stage::Ended) {
-            let Switched { prepared, save, .. } = *switched;
-            drop(save);
-            context.owned.store.abandon_take(prepared, true)?;
-        }
+        self.give_up(context)?;
         Ok("no snapshot was kept; the machine goes on".into())
     }
 }

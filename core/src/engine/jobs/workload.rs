@@ -17,6 +17,11 @@ use super::super::running::in_order;
 /// Work of a stopped machine done in one step.
 const SLICE: Duration = Duration::from_millis(100);
 
+const RUNNING: &str = "Running the workload";
+
+/// How often is looked whether there is room again.
+const ROOM_AGAIN: Duration = Duration::from_millis(500);
+
 /// Bytes verified in one step.
 const STEP: ByteCount = ByteCount::mib(32);
 
@@ -87,15 +92,29 @@ impl Run {
 impl Job for Run {
     fn step(&mut self, context: &mut Context<'_>) -> Result<Step, Refusal> {
         let Some(AtWork { workload, .. }) = &self.at_work else {
-            context.report.title = "Running the workload".into();
+            context.report.title = RUNNING.into();
             self.at_work = Some(self.begin(context)?);
             return Ok(Step::More);
         };
         if self.done < self.time {
             let slice = SLICE.min(self.time - self.done);
-            workload.run_for(slice).map_err(|error| Refusal::failed(error.to_string()))?;
-            self.done += slice;
-            return Ok(Step::More);
+            let settings = &context.owned.store.machine().settings;
+            let free = context.options.host.free_bytes(context.owned.store.dir());
+            let short = free.is_ok_and(|free| free < settings.pause_free);
+            let ran = if short { Ok(false) } else { workload.run_for(slice).map(|()| true) };
+            return match ran {
+                Ok(true) => {
+                    context.report.title = RUNNING.into();
+                    self.done += slice;
+                    Ok(Step::More)
+                }
+                Err(error) if !error.is_full() => Err(Refusal::failed(error.to_string())),
+                // As a machine that runs, it stands still until there is room, and does the same again.
+                Ok(false) | Err(_) => {
+                    context.report.title = "Waiting for room on the volume".into();
+                    Ok(Step::Wait(ROOM_AGAIN))
+                }
+            };
         }
         let text = self.end(context)?;
         Ok(Step::Done(Answer::Done(text.clone()), text))
@@ -139,7 +158,7 @@ impl Verify {
         let disks = match (&mut owned.running, self.at) {
             // A machine that runs is held still while it is read, so that everything is of one instant.
             (Some(running), None) => {
-                self.resume = !running.paused;
+                self.resume = true;
                 running.guest.pause();
                 running.disks.clone()
             }
@@ -151,7 +170,7 @@ impl Verify {
 
     fn go_on(&mut self, context: &mut Context<'_>) {
         if std::mem::take(&mut self.resume)
-            && let Some(running) = &context.owned.running
+            && let Some(running) = context.owned.running.as_ref().filter(|running| !running.stands_still())
         {
             running.guest.resume();
         }

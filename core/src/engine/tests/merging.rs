@@ -147,3 +147,27 @@ fn a_machine_that_dies_while_it_is_merged_loses_nothing() {
     }
     assert!(cut > 0, "each merge was complete before the machine died");
 }
+
+#[test]
+fn a_merge_of_a_stopped_machine_gives_way_to_its_start_and_goes_on_live() {
+    let mut bench = Bench::new();
+    let (machine, taken) = running(&mut bench, busy(), 3);
+    bench.done(Command::Stop(machine));
+    delete(&mut bench, machine, &taken[1..]);
+    let limit = Some(ByteRate(256.0 * 1024.0));
+    let merge = bench.submit(Command::Merge { machine, disk: None, limit }, Mode::Do);
+    bench.until("the merge to have moved something", |bench| bench.jobs.last().is_some_and(|job| job.done > ByteCount::ZERO));
+    bench.done(Command::Start(machine));
+    assert_eq!(bench.state(machine).power, Power::Running);
+    assert!(!bench.answers.contains_key(&merge), "the merge isn't over");
+    bench.pass(Duration::from_millis(300));
+    // What was done stays done.
+    bench.done(Command::Job { machine, action: JobAction::Cancel });
+    let ended = bench.wait(merge).unwrap_err();
+    assert!(ended.reason.contains("moved and stay moved"), "{ended}");
+    bench.done(Command::Merge { machine, disk: None, limit: None });
+    assert_eq!((runs(&mut bench, machine), bench.state(machine).power.clone()), (0, Power::Running));
+    bench.done(Command::Stop(machine));
+    bench.verify(machine, None);
+    bench.verify(machine, Some(taken[0]));
+}

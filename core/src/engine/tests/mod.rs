@@ -2,10 +2,12 @@
 
 mod merging;
 mod random;
+mod room;
 mod running;
 mod stopped;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,13 +16,14 @@ use tempfile::TempDir;
 
 use super::{
     Answer, Command, CreateMachine, Engine, EngineOptions, Event, JobState, MachineState, Mode, Refusal, Request, RequestId,
-    SubscriberId,
+    SubscriberId, WorkloadCounters,
 };
 use crate::chain::{Chain, Gate};
 use crate::clock::SystemClock;
 use crate::disk::ImageFormat;
-use crate::host_file::{Access, OsHost};
+use crate::host_file::{Access, OsHost, SharedHost};
 use crate::snapshot::{DiskId, ImageId, MachineId, MachineKind, SnapshotId, WorkloadProfile};
+use crate::testing::MemHost;
 use crate::units::ByteCount;
 
 /// An engine without a thread, on a folder of its own.
@@ -31,6 +34,7 @@ struct Bench {
     events: Receiver<Event>,
     states: BTreeMap<MachineId, Arc<MachineState>>,
     jobs: Vec<JobState>,
+    live: BTreeMap<MachineId, WorkloadCounters>,
     answers: BTreeMap<RequestId, Result<Answer, Refusal>>,
     requests: u64,
 }
@@ -41,15 +45,30 @@ impl Bench {
     }
 
     fn on(folder: TempDir) -> Self {
-        let options = EngineOptions {
-            host: OsHost::shared(),
-            clock: SystemClock::shared(),
-            library: folder.path().join("library"),
-            executable: None,
-        };
+        let library = folder.path().join("library");
+        Self::with(folder, OsHost::shared(), library)
+    }
+
+    /// On files in memory.
+    fn in_memory(host: &MemHost) -> Self {
+        Self::with(tempfile::tempdir().expect("a folder"), host.shared(), "/library".into())
+    }
+
+    fn with(folder: TempDir, host: SharedHost, library: PathBuf) -> Self {
+        let options = EngineOptions { host, clock: SystemClock::shared(), library, executable: None };
         let mut engine = Engine::new(options).expect("an engine");
         let (me, events) = engine.subscribe();
-        Self { folder, engine, me, events, states: BTreeMap::new(), jobs: Vec::new(), answers: BTreeMap::new(), requests: 0 }
+        Self {
+            folder,
+            engine,
+            me,
+            events,
+            states: BTreeMap::new(),
+            jobs: Vec::new(),
+            live: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            requests: 0,
+        }
     }
 
     /// The same library, opened by another engine: as after the program was ended.
@@ -80,7 +99,10 @@ impl Bench {
                 Event::Answer { request, answer } => {
                     self.answers.insert(request, answer);
                 }
-                Event::Library(_) | Event::Live { .. } => {}
+                Event::Live { machine, counters, .. } => {
+                    self.live.insert(machine, counters);
+                }
+                Event::Library(_) => {}
             }
         }
     }
@@ -106,6 +128,17 @@ impl Bench {
     fn done(&mut self, command: Command) -> Answer {
         let text = format!("{command:?}");
         self.ask(command).unwrap_or_else(|refusal| panic!("{text}: {refusal}"))
+    }
+
+    /// Lets the engine work until something is so.
+    fn until(&mut self, what: &str, mut so: impl FnMut(&mut Self) -> bool) {
+        let until = Instant::now() + Duration::from_secs(120);
+        while !so(self) {
+            assert!(Instant::now() < until, "{what}");
+            let idle = self.engine.tick();
+            self.hear();
+            std::thread::sleep(idle.min(Duration::from_millis(2)));
+        }
     }
 
     /// Lets the engine work for a while.

@@ -217,3 +217,10 @@ impl World {
         *self.machine.snapshots[&snapshot].images.values().next().unwrap()
     }
 }
+
+#[test]
+fn names_are_sorted_as_people_look_for_them() {
+    let mut names = ["web2", "Web1", "DB01", "b", "web1", "A"];
+    names.sort_by(|a, b| super::by_name(a, b));
+    assert_eq!(names, ["A", "b", "DB01", "Web1", "web1", "web2"]);
+}

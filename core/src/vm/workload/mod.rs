@@ -14,6 +14,8 @@
 //!
 //! What the machine finds on a disk and didn't write itself it leaves alone.
 
+#[cfg(test)]
+mod full_tests;
 mod layout;
 mod picture;
 mod running;
@@ -206,22 +208,24 @@ impl Workload {
     }
 
     /// Does, on this thread and at full speed, what the running machine would do in `time` at its profile's rates
-    /// (where a rate is 0: for that long). To be called again and again with small slices.
+    /// (where a rate is 0: for that long). To be called again and again with small slices. Where the volume was found
+    /// full, the next call goes on from there.
     pub fn run_for(&self, time: Duration) -> Result<()> {
         const SLICE: Duration = Duration::from_millis(10);
         let mut run = lock(&self.run);
         let end = run.time + time;
         while run.time < end {
             let slice = SLICE.min(end - run.time);
-            run.time += slice;
+            let until = run.time + slice;
             let started = self.clock.elapsed();
             for worker in 0..WORKERS {
                 let Pace::PerSecond(rate) = self.pace(worker) else { continue };
-                while run.ticks[worker] < (run.time.as_secs_f64() * rate) as u64 {
-                    run.ticks[worker] += 1;
+                while run.ticks[worker] < (until.as_secs_f64() * rate) as u64 {
                     self.tick(worker)?;
+                    run.ticks[worker] += 1;
                 }
             }
+            run.time = until;
             let full: Vec<usize> = (0..WORKERS).filter(|worker| self.pace(*worker) == Pace::Full).collect();
             // The bound holds where the clock stands still.
             for _ in 0..slice.as_micros() {

@@ -21,6 +21,8 @@ const MOST_BEHIND: Duration = Duration::from_millis(500);
 struct GateState {
     paused: bool,
     stopped: bool,
+    /// It stands still because the volume was found full.
+    full: bool,
     /// Workers that may be in the middle of a tick.
     inside: u32,
     problem: Option<String>,
@@ -96,6 +98,11 @@ impl Gate {
         self.closed.store(state.paused || state.stopped, Ordering::Release);
         self.changed.notify_all();
         state
+    }
+
+    /// The volume is full: the machine stands still until it is resumed.
+    fn stall(&self) {
+        drop(self.change(|state| (state.paused, state.full) = (true, true)));
     }
 
     /// Something failed: the machine stands still for good.
@@ -184,8 +191,12 @@ fn work(machine: &Workload, gate: &Gate, worker: usize) -> Result<()> {
             if inside.is_none() {
                 break;
             }
-            machine.tick(worker)?;
-            ticks = ticks.wrapping_add(1);
+            match machine.tick(worker) {
+                Ok(()) => ticks = ticks.wrapping_add(1),
+                // Nothing of the tick counts: it is done again.
+                Err(error) if error.is_full() => gate.stall(),
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(())
@@ -201,7 +212,10 @@ fn flush(machine: &Workload, gate: &Gate) -> Result<()> {
         drop(state);
         gate.sleep(FLUSH_EVERY);
         if !gate.is_closed() {
-            machine.flush()?;
+            match machine.flush() {
+                Err(error) if error.is_full() => gate.stall(),
+                flushed => flushed?,
+            }
         }
     }
 }
@@ -213,7 +227,11 @@ impl Guest for Running {
     }
 
     fn resume(&self) {
-        drop(self.gate.change(|state| state.paused = false));
+        drop(self.gate.change(|state| (state.paused, state.full) = (false, false)));
+    }
+
+    fn met_full(&self) -> bool {
+        self.gate.lock().full
     }
 
     fn stop(&self) -> Result<()> {

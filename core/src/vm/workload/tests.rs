@@ -15,13 +15,13 @@ use crate::vm::{Guest, VerifyReport};
 
 /// A disk in memory. `fails` makes every write fail.
 #[derive(Debug, Default)]
-struct RamDisk {
+pub(super) struct RamDisk {
     bytes: Mutex<Vec<u8>>,
     fails: AtomicBool,
 }
 
 impl RamDisk {
-    fn new(size: ByteCount) -> Arc<Self> {
+    pub(super) fn new(size: ByteCount) -> Arc<Self> {
         Arc::new(Self { bytes: Mutex::new(vec![0; size.0 as usize]), fails: AtomicBool::new(false) })
     }
 
@@ -33,7 +33,7 @@ impl RamDisk {
         lock(&self.bytes)[at..at + bytes.len()].copy_from_slice(bytes);
     }
 
-    fn piece(&self, at: usize, length: usize) -> Vec<u8> {
+    pub(super) fn piece(&self, at: usize, length: usize) -> Vec<u8> {
         lock(&self.bytes)[at..at + length].to_vec()
     }
 }
@@ -64,21 +64,21 @@ impl BlockDevice for RamDisk {
     }
 }
 
-type Disks = Vec<Arc<RamDisk>>;
+pub(super) type Disks = Vec<Arc<RamDisk>>;
 
-fn disks() -> Disks {
+pub(super) fn disks() -> Disks {
     vec![RamDisk::new(ByteCount::mib(8)), RamDisk::new(ByteCount::mib(3))]
 }
 
-fn copies(disks: &Disks) -> Disks {
+pub(super) fn copies(disks: &Disks) -> Disks {
     disks.iter().map(|disk| disk.copy()).collect()
 }
 
-fn as_devices<D: BlockDevice + 'static>(disks: &[Arc<D>]) -> Vec<Arc<dyn BlockDevice>> {
+pub(super) fn as_devices<D: BlockDevice + 'static>(disks: &[Arc<D>]) -> Vec<Arc<dyn BlockDevice>> {
     disks.iter().map(|disk| disk.clone() as _).collect()
 }
 
-fn setup<D: BlockDevice + 'static>(memory: ByteCount, disks: &[Arc<D>], workload: WorkloadProfile) -> Setup {
+pub(super) fn setup<D: BlockDevice + 'static>(memory: ByteCount, disks: &[Arc<D>], workload: WorkloadProfile) -> Setup {
     let config = |(index, disk): (usize, &Arc<D>)| DiskConfig {
         id: DiskId(format!("disk{index}")),
         size: disk.size(),
@@ -89,19 +89,19 @@ fn setup<D: BlockDevice + 'static>(memory: ByteCount, disks: &[Arc<D>], workload
 }
 
 /// As fast as it can, in everything.
-fn full_speed(seed: u64) -> WorkloadProfile {
+pub(super) fn full_speed(seed: u64) -> WorkloadProfile {
     WorkloadProfile { seed, page_writes_per_second: 0, disk_writes_per_second: 0, hot_share: 0.6, frames_per_second: 500 }
 }
 
-fn steady(seed: u64) -> WorkloadProfile {
+pub(super) fn steady(seed: u64) -> WorkloadProfile {
     WorkloadProfile { seed, page_writes_per_second: 4000, disk_writes_per_second: 2000, hot_share: 0.7, frames_per_second: 100 }
 }
 
-fn new_file(folder: &tempfile::TempDir, name: &str) -> Arc<dyn HostFile> {
+pub(super) fn new_file(folder: &tempfile::TempDir, name: &str) -> Arc<dyn HostFile> {
     OsHost.create_new(&folder.path().join(name)).unwrap()
 }
 
-fn verify<D: BlockDevice + 'static>(disks: &[Arc<D>], memory: Option<Arc<GuestMemory>>) -> VerifyReport {
+pub(super) fn verify<D: BlockDevice + 'static>(disks: &[Arc<D>], memory: Option<Arc<GuestMemory>>) -> VerifyReport {
     let mut verifier = Verifier::new(as_devices(disks), memory).unwrap();
     let mut before = ByteCount::ZERO;
     loop {

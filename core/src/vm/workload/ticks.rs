@@ -31,7 +31,7 @@ fn next_sequence(entry: Entry) -> u32 {
 }
 
 impl Workload {
-    /// One tick of a worker.
+    /// One tick of a worker. One that finds the volume full has changed nothing, and is done again as it was.
     pub(super) fn tick(&self, worker: usize) -> Result<()> {
         let mut state = lock(&self.workers[worker]);
         let mut next = *state;
@@ -176,7 +176,6 @@ impl Workload {
         if generation.is_multiple_of(STIR_EVERY) {
             picture::stir(&mut cells, &mut random);
         }
-        picture::store_cells(&self.memory, &cells);
         let gallery = self.layout.units.gallery();
         if let Some(tile) = generation.checked_rem(gallery.end) {
             if generation.is_multiple_of(TILE_EVERY) {
@@ -185,6 +184,7 @@ impl Workload {
             }
             self.show_tile(tile, state)?;
         }
+        picture::store_cells(&self.memory, &cells);
         state.set_random(random);
         Ok(())
     }

@@ -20,7 +20,7 @@ use std::time::Instant;
 use snaptree_core::disk::ImageFormat;
 use snaptree_core::engine::{Command, RequestId};
 use snaptree_core::fresh;
-use snaptree_core::snapshot::{MachineId, MachineKind, WorkloadProfile};
+use snaptree_core::snapshot::{MachineId, MachineKind, Settings, WorkloadProfile};
 use snaptree_core::store::{ImportRequest, MachineStore, NewMachine};
 use snaptree_core::testing::{CrashMode, Door, FakeClock, Fault, MemHost, Random};
 use snaptree_core::units::ByteCount;
@@ -163,7 +163,10 @@ impl<'a> Round<'a> {
                 },
             };
             let zeros = new.disks.iter().map(|size| Content::zeros(size.0)).collect();
-            let store = library.create(&new).map_err(|error| error.to_string())?;
+            let mut store = library.create(&new).map_err(|error| error.to_string())?;
+            // It works until the volume is really full.
+            let settings = Settings { pause_free: ByteCount::ZERO, ..Settings::default() };
+            store.set_settings(settings).map_err(|error| error.to_string())?;
             subjects.push(Subject::new(&store, has_guest, [(lab::NOW.to_owned(), zeros)].into()));
         }
         drop(store);

@@ -1,6 +1,7 @@
 //! Tests of VHDX images: the rules of every image; crashes; strangers' bytes; what stands in the file.
 
 mod crash;
+mod full;
 mod hostile;
 mod layout;
 mod made_up;
