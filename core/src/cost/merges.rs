@@ -86,7 +86,7 @@ impl MergeTotal {
             total.comes_back += merge.comes_back;
             work = work + merge.bytes.work();
         }
-        total.time = if merges.is_empty() { None } else { facts.calibration.estimate(work) };
+        total.time = if merges.is_empty() { None } else { facts.calibration.estimate(work, facts.load()) };
         total
     }
 }
@@ -229,7 +229,7 @@ pub fn merge_cost(facts: &MachineFacts<'_>, disk: &DiskId, run: &[ImageId]) -> O
             scratch,
             fits: scratch <= facts.volume.free,
             comes_back: sources.saturating_sub(bytes.growth),
-            time: facts.calibration.estimate(bytes.work()),
+            time: facts.calibration.estimate(bytes.work(), facts.load()),
         };
         if best.as_ref().is_none_or(|b| rank(&cost) < rank(b)) {
             best = Some(cost);

@@ -214,7 +214,15 @@ fn a_node_costs_what_its_chain_makes_it_cost() {
 #[test]
 fn a_deletion_in_the_middle_merges_and_says_how_much() {
     let (mut f, _, a, b) = three();
-    let sample = MergeSample { bytes: MIB, stretches: 1, seconds: 0.1, estimated_seconds: None, probe: false };
+    let sample = MergeSample {
+        bytes: MIB,
+        stretches: 1,
+        seconds: 0.1,
+        estimated_seconds: None,
+        probe: false,
+        mode: MergeMode::Stopped,
+        guest_bytes: None,
+    };
     f.calibration.record(sample);
     let one = deletion_cost(&f.facts(), &[a], false).expect("A is there");
     assert_eq!(one.merges.merges, 1);
