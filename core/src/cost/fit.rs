@@ -167,7 +167,7 @@ fn solve(mut m: [[f64; PARTS]; PARTS], mut v: [f64; PARTS]) -> [f64; PARTS] {
 }
 
 /// The 90th percentile of Student's distribution (Cornish-Fisher; freedom of 2 or more).
-fn student_p90(freedom: f64) -> f64 {
+pub(super) fn student_p90(freedom: f64) -> f64 {
     let z: f64 = 1.281_551_6;
     z + (z.powi(3) + z) / (4.0 * freedom) + (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / (96.0 * freedom * freedom)
 }
