@@ -10,6 +10,7 @@
 //!   memory/    saved memory: format, copy before write, restore
 //!   cost/      pure: read cost, merge estimate, calibration, forecast, advice
 //!   merge/     plan (pure), execute in bounded steps, recover
+//!   window/    pure: maintenance windows and the plan of merges
 //!   vm/        what runs a machine; the built-in workload
 //!   engine/    commands in, events out; jobs; the same over a socket
 //! ```
@@ -29,3 +30,4 @@ pub mod store;
 pub mod testing;
 pub mod units;
 pub mod vm;
+pub mod window;
