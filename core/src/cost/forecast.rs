@@ -64,7 +64,7 @@ pub struct GrowthRate {
     pub mean: f64,
     /// How far a day is off (bytes, standard deviation).
     pub spread: f64,
-    /// The largest burst that was seen: bytes of one block of history above the mean.
+    /// The largest burst that was seen (bytes of one block of history above the mean), or else what a day brings.
     pub burst: f64,
     /// Days of history that it stands on, older ones weighing less, and what gave space back left out.
     pub days: f64,
@@ -113,7 +113,9 @@ const BURST: f64 = 2.0;
 /// The rate may drift by this share of itself in a day (as a random walk).
 const DRIFT: f64 = 0.03;
 /// The safe line lies so many times as far out as P90, and has room for one more burst as large as the largest.
-const SAFE: f64 = 4.0;
+const SAFE: f64 = 5.0;
+/// Within so many days that burst may come.
+const BURST_TIME: f64 = 0.125;
 /// Steps down are noise where they are this share of all steps, and not larger than so many usual ones.
 const NOISE: (f64, f64) = (0.2, 4.0);
 /// How far is looked ahead, in days.
@@ -196,7 +198,7 @@ impl GrowthRate {
             Line::P10 => (self.middle * t - reach).max(0.0),
             Line::P50 => self.middle * t,
             Line::P90 => self.mean.max(self.middle) * t + reach,
-            Line::Safe => self.mean.max(self.middle) * t + SAFE * reach + self.burst * t.sqrt().min(1.0),
+            Line::Safe => self.mean.max(self.middle) * t + SAFE * reach + self.burst * (t / BURST_TIME).min(1.0),
         }
     }
 
@@ -303,6 +305,6 @@ fn rate(blocks: &[Block]) -> Option<GrowthRate> {
     let freedom = worth + (weight - 1.0).max(0.0);
     let spread = ((worth * (assumed * mean).powi(2) + squares) / freedom).sqrt();
     let effective = time * time / blocks.iter().map(|b| b.weight.powi(2) * b.days).sum::<f64>();
-    let burst = blocks.iter().map(|b| b.bytes - mean * b.days).fold(0.0, f64::max);
+    let burst = blocks.iter().map(|b| b.bytes - mean * b.days).fold(mean, f64::max);
     Some(GrowthRate { middle, mean, spread, burst, days: effective, reach: student_p90(freedom) })
 }

@@ -62,6 +62,9 @@ fn space_that_comes_back_is_no_negative_growth() {
         .collect();
     let growth = Growth::of(points(&sizes));
     assert!((1.9..2.1).contains(&middle(&growth)), "{growth:?}");
+    // And makes the band no wider.
+    let rate = growth.rate.expect("known");
+    assert!((1.9e9..2.1e9).contains(&rate.mean) && rate.spread < 0.4e9 && rate.burst < 2.1e9, "{rate:?}");
     let full = growth.uses_up(ByteCount(20 * GB), start());
     let day = |at: Option<DateTime<Utc>>| (at.expect("it grows") - start()).num_hours() as f64 / 24.0;
     assert!((9.5..10.5).contains(&day(full.middle)), "{full:?}");
@@ -71,8 +74,8 @@ fn space_that_comes_back_is_no_negative_growth() {
 #[test]
 fn noise_and_a_burst_hardly_move_the_middle() {
     let mut rng = Random::new(5);
-    let mut noisy = |n: i64| 100 * GB + n as u64 * GB / 24 + rng.below(GB / 20);
-    let sizes: Vec<(i64, u64)> = (0..24 * 14).map(|n| (n, noisy(n))).collect();
+    let mut noisy = |n: i64| 100 * GB + n as u64 * GB / 24 + rng.below(GB / 5);
+    let sizes: Vec<(i64, u64)> = (0..24 * 30).map(|n| (n, noisy(n))).collect();
     let plain = Growth::of(points(&sizes));
     assert!((0.9..1.1).contains(&middle(&plain)), "{plain:?}");
     let burst: Vec<(i64, u64)> = sizes.iter().map(|(n, bytes)| (*n, bytes + if *n > 200 { 10 * GB } else { 0 })).collect();

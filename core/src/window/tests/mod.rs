@@ -9,6 +9,7 @@ use crate::snapshot::{DiskId, ImageId, MachineId};
 use crate::testing::Random;
 use crate::units::{ByteCount, ByteRate};
 
+mod advice;
 mod exhaustive;
 mod plan;
 mod schedule;

@@ -9,7 +9,7 @@ struct Run {
     volume: SimulatedVolume,
     input: PlanInput,
     plan: MergePlan,
-    /// The volume a moment later, had nothing been taught.
+    /// What the guest of each machine that runs writes in a second.
     guests: Vec<Option<f64>>,
 }
 
@@ -21,7 +21,7 @@ fn run(seed: u64) -> Run {
     let guest = volume.any_guest();
     for n in 0..4 + rng.below(16) {
         let (bytes, stretches) = volume.any_merge();
-        let live = n % 3 == 2 && seed % 4 != 0;
+        let live = n % 3 == 2 && !seed.is_multiple_of(4);
         let took = volume.merge(bytes, stretches, live.then_some(guest));
         calibration.record(MergeSample {
             bytes,
