@@ -31,11 +31,11 @@ mod tests;
 
 pub use advice::{Action, Finding, FindingKind, Severity, advise};
 pub use census::{Census, CensusImage, Cover, HeldAs, Holding, Layout, census_of};
-pub use deletion::{DeletionCost, DiskDeletion, RetainedImage, deletion_cost};
+pub use deletion::{DeletionCost, DiskDeletion, RetainedImage, SafeDeletion, deletion_cost, safe_to_delete};
 pub use estimate::{Basis, Calibration, Estimate, Learnt, MergeLoad, MergeMode, MergeSample, MergeWork, PastError};
 pub use facts::{FileFacts, MachineFacts, VolumeState};
 pub use forecast::{Band, Growth, GrowthRate, Line, SizeSample, UsedUp};
-pub use merges::{BATCH, MergeBytes, MergeCost, MergeTotal, Scratch, merge_cost, merges_due, scratch};
+pub use merges::{BATCH, MergeBytes, MergeCost, MergeTotal, Scratch, merge_cost, merge_costs, merges_due, scratch};
 pub use node::{NodeCost, node_cost};
 pub use orders::{MergeOrders, merge_orders};
 pub use reads::ReadCost;

@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{Occurrence, OccurrenceKey};
-use crate::cost::{BATCH, Calibration, Growth, MachineFacts, MergeCost};
+use crate::cost::{BATCH, Calibration, Growth, MachineFacts, MergeCost, merge_costs};
 use crate::snapshot::{DiskId, ImageId, MachineId};
 use crate::units::{ByteCount, ByteRate};
 
@@ -100,6 +100,18 @@ impl Default for PlanParameters {
 }
 
 impl MergeOption {
+    /// The options of a run (bottom to top), those for which the machine has to be stopped among them; of a merge that
+    /// has started, its target alone; none if the disk isn't counted yet.
+    pub fn all(facts: &MachineFacts<'_>, disk: &DiskId, run: &[ImageId]) -> Vec<Self> {
+        let stopped = MachineFacts { running: false, ..*facts };
+        let costs = merge_costs(&stopped, disk, run);
+        let has_started = |cost: &&MergeCost| facts.machine.merges.iter().any(|m| m.disk == *disk && m.target == cost.target);
+        match costs.iter().find(has_started) {
+            Some(started) => vec![Self::of(facts, started)],
+            None => costs.iter().map(|cost| Self::of(facts, cost)).collect(),
+        }
+    }
+
     /// An option from its cost, for the machine as it is (or would be, were it stopped).
     pub fn of(facts: &MachineFacts<'_>, cost: &MergeCost) -> Self {
         let top = cost.run.last().copied();
