@@ -8,8 +8,9 @@
 //!   snapshot/  the TREE of a machine, without I/O: nodes, rules, outcomes
 //!   store/     the machine's folder: manifest, journal, locks, recovery, trash
 //!   memory/    saved memory: format, copy before write, restore
-//!   cost/      pure: read cost, merge estimate, calibration, advice
+//!   cost/      pure: read cost, merge estimate, calibration, forecast, advice
 //!   merge/     plan (pure), execute in bounded steps, recover
+//!   window/    pure: maintenance windows and the plan of merges
 //!   vm/        what runs a machine; the built-in workload
 //!   engine/    commands in, events out; jobs; the same over a socket
 //! ```
@@ -29,3 +30,4 @@ pub mod store;
 pub mod testing;
 pub mod units;
 pub mod vm;
+pub mod window;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, Days, TimeDelta, TimeZone, Utc};
-use snaptree_core::cost::{Calibration, CensusImage, FileFacts, Layout, MergeSample, VolumeState, census_of};
+use snaptree_core::cost::{Calibration, CensusImage, FileFacts, Layout, MergeMode, MergeSample, VolumeState, census_of};
 use snaptree_core::disk::{Extent, ImageFormat, ImageType, Presence};
 use snaptree_core::engine::{
     Event, JobId, JobKind, JobPhase, JobState, LibraryState, MachineState, Place, Power, Screen, WorkloadCounters,
@@ -199,8 +199,15 @@ pub fn machine(name: &str, made: &[Made], now_on: Option<usize>, now_mib: u64, f
         applied: None,
         settings: Settings::default(),
     };
-    let sample =
-        |bytes: u64, seconds: f64| MergeSample { bytes, stretches: bytes >> 24, seconds, estimated_seconds: None, probe: false };
+    let sample = |bytes: u64, seconds: f64| MergeSample {
+        bytes,
+        stretches: bytes >> 24,
+        seconds,
+        estimated_seconds: None,
+        probe: false,
+        mode: MergeMode::Stopped,
+        guest_bytes: None,
+    };
     MachineState {
         machine: Arc::new(machine),
         folder: folder.to_path_buf(),

@@ -27,7 +27,7 @@ impl Said {
 pub fn estimate(e: Option<Estimate>) -> Option<String> {
     let e = e?;
     let middle = duration(seconds(e.p50));
-    Some(if e.basis == Basis::Probe { about(seconds(e.p50)) } else { middle })
+    Some(if e.basis.is_guess() { about(seconds(e.p50)) } else { middle })
 }
 
 /// "1 min 30 s (1 min 10 s to 2 min)", or "about 1 min, a guess from a short probe".
@@ -36,6 +36,9 @@ pub fn estimate_long(e: Option<Estimate>) -> String {
     let middle = duration(seconds(e.p50));
     match e.basis {
         Basis::Probe => format!("{}, a guess from a short probe of the volume", about(seconds(e.p50))),
+        Basis::OtherMode(n) => {
+            format!("{}, a guess from {} in the other mode (stopped or live)", about(seconds(e.p50)), count(n as usize, "merge"))
+        }
         Basis::Merges(_) => {
             let (low, high) = (duration(seconds(e.p10)), duration(seconds(e.p90)));
             if low == high { middle } else { format!("{middle} ({low} to {high})") }

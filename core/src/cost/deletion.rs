@@ -115,3 +115,28 @@ pub fn deletion_cost(facts: &MachineFacts<'_>, snapshots: &[SnapshotId], subtree
         disks,
     })
 }
+
+/// A snapshot that is safe to delete right now: nothing reads through it, so that no merge is needed, no other branch
+/// holds anything of it, and until the trash is emptied it can be undone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SafeDeletion {
+    /// Which.
+    pub snapshot: SnapshotId,
+    /// Bytes that come back.
+    pub frees: ByteCount,
+}
+
+/// The snapshots that are safe to delete right now, each for itself, what frees most first; protected ones aren't among
+/// them.
+pub fn safe_to_delete(facts: &MachineFacts<'_>) -> Vec<SafeDeletion> {
+    let open = facts.machine.snapshots.iter().filter(|(_, snapshot)| !snapshot.protected);
+    let mut safe: Vec<SafeDeletion> = open
+        .filter_map(|(id, _)| {
+            let cost = deletion_cost(facts, &[*id], false)?;
+            let frees_all = cost.disks.iter().all(|disk| disk.merges.is_empty() && disk.retained.is_empty() && !disk.uncounted);
+            (frees_all && cost.frees > ByteCount::ZERO).then_some(SafeDeletion { snapshot: *id, frees: cost.frees })
+        })
+        .collect();
+    safe.sort_by_key(|deletion| (std::cmp::Reverse(deletion.frees), deletion.snapshot));
+    safe
+}

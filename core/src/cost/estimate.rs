@@ -1,14 +1,16 @@
-//! How long a merge takes, learnt from those that finished.
+//! How long a merge takes, learnt from those that finished on the volume.
 //!
-//! The model: seconds = bytes x a + stretches x c + merges x d. It is fitted to the logarithms of what
-//! finished merges took (so that all errors count as shares, and nothing becomes negative), newer ones
-//! weighing more, outliers less, with wide priors in place of what the samples can't tell yet. The
-//! interval is the one that a next observation falls into: it holds the spread of the past and the
-//! doubt about a, c and d for this very work, so it is wide after few merges, and for work unlike them.
+//! The interval is the one that a next observation falls into: it holds the spread of the past and the doubt about the
+//! model (`fit.rs`) for this very work, so it is wide after few merges, and for work unlike them. A live merge of this
+//! engine always converges: what the guest costs it is time, and comparing the live with the stopped estimate says how
+//! much.
 
 use std::ops::Add;
 
 use serde::{Deserialize, Serialize};
+
+use super::fit::{Fit, Observed};
+use crate::units::ByteRate;
 
 /// What finished merges have taught about a volume.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -30,6 +32,34 @@ pub struct MergeSample {
     pub estimated_seconds: Option<f64>,
     /// Whether it is only a short probe of the volume.
     pub probe: bool,
+    /// Whether the machine ran meanwhile.
+    #[serde(default)]
+    pub mode: MergeMode,
+    /// Of a live merge: bytes that the guest wrote meanwhile, where they were counted.
+    #[serde(default)]
+    pub guest_bytes: Option<u64>,
+}
+
+/// Whether a machine runs while its images are merged.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MergeMode {
+    /// It doesn't run.
+    #[default]
+    Stopped,
+    /// It runs, and its guest writes.
+    Live,
+}
+
+/// What a merge has to share the volume with.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MergeLoad {
+    /// The machine doesn't run.
+    #[default]
+    Stopped,
+    /// The machine runs, and its guest writes so much; if that isn't known, as much as during past live merges.
+    Live(Option<ByteRate>),
 }
 
 /// What is to be done.
@@ -49,8 +79,17 @@ pub struct MergeWork {
 pub enum Basis {
     /// Only a short probe of the volume: a guess.
     Probe,
-    /// This many finished merges on the volume.
+    /// This many finished merges on the volume, none of them in this mode (stopped, live): a guess.
+    OtherMode(u32),
+    /// This many finished merges on the volume in this mode.
     Merges(u32),
+}
+
+impl Basis {
+    /// Whether it is to be called a guess.
+    pub fn is_guess(self) -> bool {
+        !matches!(self, Self::Merges(_))
+    }
 }
 
 /// Seconds, with an interval: in 8 of 10 cases it takes between `p10` and `p90`.
@@ -81,16 +120,6 @@ const KEPT: usize = 64;
 const RECENCY: f64 = 0.95;
 /// The weight of a probe, while there is nothing better.
 const PROBE_WEIGHT: f64 = 0.2;
-/// Before anything is known: seconds per byte, per stretch and per merge, and how far each may be off (as the
-/// logarithm's standard deviation).
-const PRIOR: [(f64, f64); 3] = [(1.0 / 200e6, 1.5), (100e-6, 2.0), (0.05, 1.5)];
-/// The spread that is assumed before samples show theirs, and how many samples that assumption is worth.
-const SPREAD: (f64, f64) = (0.3, 2.0);
-/// Beyond so many spreads, a sample pulls no harder.
-const HUBER: f64 = 1.5;
-/// What that leaves of a normal distribution's variance.
-const HUBER_SHARE: f64 = 0.867;
-
 impl Calibration {
     /// Takes a finished merge (or a probe) in; the oldest are forgotten. What moved nothing teaches nothing.
     pub fn record(&mut self, sample: MergeSample) {
@@ -104,44 +133,82 @@ impl Calibration {
     }
 
     /// How long the work takes; `None` if nothing is known yet.
-    pub fn estimate(&self, work: MergeWork) -> Option<Estimate> {
-        let real: Vec<&MergeSample> = self.samples.iter().filter(|s| s.is_usable() && !s.probe).collect();
-        let (samples, basis) = match real.len() {
-            0 => (self.samples.iter().filter(|s| s.is_usable()).collect(), Basis::Probe),
-            n => (real, Basis::Merges(n as u32)),
-        };
-        if samples.is_empty() {
-            return None;
-        }
-        if work == MergeWork::default() {
-            return Some(Estimate { p10: 0.0, p50: 0.0, p90: 0.0, basis });
-        }
-        let newest = samples.len() as i32 - 1;
-        let weight = |i: usize| if basis == Basis::Probe { PROBE_WEIGHT } else { RECENCY.powi(newest - i as i32) };
+    pub fn estimate(&self, work: MergeWork, load: MergeLoad) -> Option<Estimate> {
+        Some(self.learn()?.estimate(work, load))
+    }
+
+    /// What the samples say together, for many estimates; `None` if nothing is known yet.
+    pub fn learn(&self) -> Option<Learnt> {
+        let usable = || self.samples.iter().filter(|s| s.is_usable());
+        let is_real = usable().any(|s| !s.probe);
+        let samples: Vec<&MergeSample> = usable().filter(|s| !s.probe || !is_real).collect();
+        let newest = samples.len().checked_sub(1)? as i32;
+        let weight = |i: usize| if is_real { RECENCY.powi(newest - i as i32) } else { PROBE_WEIGHT };
         let observed: Vec<_> = samples
             .iter()
             .enumerate()
-            .map(|(i, s)| Observed { work: s.work().features(), log_seconds: s.seconds.ln(), weight: weight(i) })
+            .map(|(i, s)| Observed {
+                work: s.work().features(),
+                guest_bytes: (s.mode == MergeMode::Live).then_some(s.guest_bytes.unwrap_or(0) as f64),
+                log_seconds: s.seconds.ln(),
+                weight: weight(i),
+            })
             .collect();
-        let fit = Fit::of(&observed);
-        let (log_seconds, spread) = fit.predict(work.features());
-        let reach = student_p90(fit.freedom) * spread;
-        let at = |log: f64| log.clamp(-20.0, 40.0).exp();
-        Some(Estimate { p10: at(log_seconds - reach), p50: at(log_seconds), p90: at(log_seconds + reach), basis })
+        let merges = |mode: MergeMode| samples.iter().filter(|s| is_real && s.mode == mode).count() as u32;
+        let mut rates: Vec<f64> = samples.iter().filter_map(|s| Some(s.guest_bytes? as f64 / s.seconds)).collect();
+        rates.sort_by(f64::total_cmp);
+        Some(Learnt {
+            fit: Fit::of(&observed),
+            stopped: merges(MergeMode::Stopped),
+            live: merges(MergeMode::Live),
+            guest: rates.get(rates.len() / 2).copied().unwrap_or(0.0),
+        })
     }
 
-    /// How far past estimates were off; `None` before the first.
-    pub fn past_error(&self) -> Option<PastError> {
+    /// How far past estimates of a mode were off; `None` before the first.
+    pub fn past_error(&self, mode: MergeMode) -> Option<PastError> {
         let mut errors: Vec<f64> = self
             .samples
             .iter()
-            .filter(|s| s.is_usable() && !s.probe)
+            .filter(|s| s.is_usable() && !s.probe && s.mode == mode)
             .filter_map(|s| Some((s.seconds - s.estimated_seconds?).abs() / s.seconds))
             .collect();
         errors.sort_by(f64::total_cmp);
         let middle = *errors.get(errors.len() / 2)?;
         let median = if errors.len() % 2 == 1 { middle } else { (middle + errors[errors.len() / 2 - 1]) / 2.0 };
         Some(PastError { merges: errors.len() as u32, median })
+    }
+}
+
+/// What the samples of a volume say together.
+#[derive(Debug, Clone)]
+pub struct Learnt {
+    fit: Fit,
+    /// Finished merges by mode.
+    stopped: u32,
+    live: u32,
+    /// Bytes per second that guests wrote during live merges: the median.
+    guest: f64,
+}
+
+impl Learnt {
+    /// How long the work takes.
+    pub fn estimate(&self, work: MergeWork, load: MergeLoad) -> Estimate {
+        let (of_mode, guest) = match load {
+            MergeLoad::Stopped => (self.stopped, None),
+            MergeLoad::Live(rate) => (self.live, Some(rate.map_or(self.guest, |rate| rate.0))),
+        };
+        let basis = match (self.stopped + self.live, of_mode) {
+            (0, _) => Basis::Probe,
+            (others, 0) => Basis::OtherMode(others),
+            (_, merges) => Basis::Merges(merges),
+        };
+        if work == MergeWork::default() {
+            return Estimate { p10: 0.0, p50: 0.0, p90: 0.0, basis };
+        }
+        let (log_seconds, reach) = self.fit.predict(work.features(), guest);
+        let at = |log: f64| log.clamp(-20.0, 40.0).exp();
+        Estimate { p10: at(log_seconds - reach), p50: at(log_seconds), p90: at(log_seconds + reach), basis }
     }
 }
 
@@ -166,115 +233,4 @@ impl Add for MergeWork {
     fn add(self, other: Self) -> Self {
         Self { bytes: self.bytes + other.bytes, stretches: self.stretches + other.stretches, merges: self.merges + other.merges }
     }
-}
-
-/// One sample, to the fit.
-struct Observed {
-    work: [f64; 3],
-    log_seconds: f64,
-    weight: f64,
-}
-
-/// The fitted model.
-struct Fit {
-    /// Logarithms of a, c and d.
-    log: [f64; 3],
-    /// What is known of them: the inverse of their covariance, in units of the variance.
-    information: [[f64; 3]; 3],
-    variance: f64,
-    freedom: f64,
-}
-
-impl Fit {
-    fn of(observed: &[Observed]) -> Self {
-        let (spread, worth) = SPREAD;
-        let mut fit = Self {
-            log: PRIOR.map(|(value, _)| value.ln()),
-            information: [[0.0; 3]; 3],
-            variance: spread * spread,
-            freedom: worth,
-        };
-        for _ in 0..40 {
-            let pull = fit.gather(observed);
-            let step = solve(fit.information, pull);
-            for (log, by) in fit.log.iter_mut().zip(step) {
-                *log += by.clamp(-1.0, 1.0);
-            }
-            if step.iter().all(|by| by.abs() < 1e-6) {
-                break;
-            }
-        }
-        fit.gather(observed);
-        fit
-    }
-
-    /// Information and spread at the present values; the direction in which the samples pull them.
-    fn gather(&mut self, observed: &[Observed]) -> [f64; 3] {
-        let (spread, worth) = SPREAD;
-        let mut pull = [0.0; 3];
-        self.information = [[0.0; 3]; 3];
-        for (i, (value, doubt)) in PRIOR.into_iter().enumerate() {
-            let weight = (spread / doubt).powi(2);
-            self.information[i][i] = weight;
-            pull[i] = weight * (value.ln() - self.log[i]);
-        }
-        let (mut squares, mut weights) = (0.0, 0.0);
-        let limit = HUBER * self.variance.sqrt();
-        for o in observed {
-            let (log_seconds, slope) = self.at(o.work);
-            let off = o.log_seconds - log_seconds;
-            let weight = o.weight * (limit / off.abs().max(limit));
-            for i in 0..3 {
-                pull[i] += weight * slope[i] * off;
-                for j in 0..3 {
-                    self.information[i][j] += weight * slope[i] * slope[j];
-                }
-            }
-            squares += weight * off * off;
-            weights += o.weight;
-        }
-        // One of the samples is spent on the rate.
-        let seen = (weights - 1.0).max(0.0);
-        self.freedom = worth + seen;
-        self.variance = (worth * spread * spread + squares / HUBER_SHARE) / self.freedom;
-        pull
-    }
-
-    /// Logarithm of the seconds, and its slope in each parameter's logarithm.
-    fn at(&self, work: [f64; 3]) -> (f64, [f64; 3]) {
-        let parts = [0, 1, 2].map(|i| work[i] * self.log[i].exp());
-        let seconds: f64 = parts.iter().sum::<f64>().max(1e-12);
-        (seconds.ln(), parts.map(|part| part / seconds))
-    }
-
-    /// Logarithm of the seconds, and the standard deviation of a next observation.
-    fn predict(&self, work: [f64; 3]) -> (f64, f64) {
-        let (log_seconds, slope) = self.at(work);
-        let spread = solve(self.information, slope);
-        let doubt: f64 = slope.iter().zip(spread).map(|(a, b)| a * b).sum();
-        (log_seconds, (self.variance * (1.0 + doubt.max(0.0))).sqrt())
-    }
-}
-
-/// Solves a symmetric, positive definite system of three.
-fn solve(mut m: [[f64; 3]; 3], mut v: [f64; 3]) -> [f64; 3] {
-    for i in 0..3 {
-        for j in i + 1..3 {
-            let factor = m[j][i] / m[i][i];
-            let row = m[i];
-            m[j].iter_mut().zip(row).for_each(|(a, b)| *a -= factor * b);
-            v[j] -= factor * v[i];
-        }
-    }
-    for i in (0..3).rev() {
-        let known: f64 = (i + 1..3).map(|j| m[i][j] * v[j]).sum();
-        v[i] = (v[i] - known) / m[i][i];
-    }
-    v
-}
-
-/// The 90th percentile of Student's distribution (Cornish-Fisher; freedom of 2 or more).
-fn student_p90(freedom: f64) -> f64 {
-    let z: f64 = 1.281_551_6;
-    z + (z.powi(3) + z) / (4.0 * freedom) + (5.0 * z.powi(5) + 16.0 * z.powi(3) + 3.0 * z) / (96.0 * freedom * freedom)
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Calibration, Census};
+use super::{Calibration, Census, MergeLoad};
 use crate::disk::ImageType;
 use crate::snapshot::{DiskId, ImageId, Machine};
 use crate::units::ByteCount;
@@ -67,6 +67,11 @@ impl MachineFacts<'_> {
         let top_is_written = run.last().is_some_and(|top| self.is_written(*top));
         let on_base = run.first().and_then(|first| self.machine.images.get(first)).is_some_and(|first| first.parent.is_none());
         place == 0 || !top_is_written || !on_base
+    }
+
+    /// What a merge of it has to share the volume with.
+    pub fn load(&self) -> MergeLoad {
+        if self.running { MergeLoad::Live(None) } else { MergeLoad::Stopped }
     }
 
     /// Bytes that an image's file takes on the volume.

@@ -86,7 +86,7 @@ impl MergeTotal {
             total.comes_back += merge.comes_back;
             work = work + merge.bytes.work();
         }
-        total.time = if merges.is_empty() { None } else { facts.calibration.estimate(work) };
+        total.time = if merges.is_empty() { None } else { facts.calibration.estimate(work, facts.load()) };
         total
     }
 }
@@ -212,16 +212,22 @@ fn filled(facts: &MachineFacts<'_>, census: &Census, path: &[u32], run: &[ImageI
 
 /// What merging a run would take, into the best target, or that of a merge that has started. `None` while the disk isn't counted yet.
 pub fn merge_cost(facts: &MachineFacts<'_>, disk: &DiskId, run: &[ImageId]) -> Option<MergeCost> {
-    let census = facts.census.get(disk)?;
     let started: Vec<ImageId> = facts.machine.merges.iter().filter(|m| m.disk == *disk).map(|m| m.target).collect();
     // What fits comes first, then what has started, then what moves least.
     let rank = |m: &MergeCost| (!m.fits, !started.contains(&m.target), m.bytes.data, m.bytes.zero, m.scratch);
-    let mut best: Option<MergeCost> = None;
-    for (_, &target) in run.iter().enumerate().filter(|(place, _)| facts.may_be_target(run, *place)) {
+    merge_costs(facts, disk, run).into_iter().min_by_key(rank)
+}
+
+/// What merging a run (bottom to top) would take into each image that may be the target, bottom to top; none if the disk
+/// isn't counted yet.
+pub fn merge_costs(facts: &MachineFacts<'_>, disk: &DiskId, run: &[ImageId]) -> Vec<MergeCost> {
+    let Some(census) = facts.census.get(disk) else { return Vec::new() };
+    let load = facts.load();
+    let costs = run.iter().enumerate().filter(|(place, _)| facts.may_be_target(run, *place)).filter_map(|(_, &target)| {
         let bytes = census.merge_bytes(run, target)?;
         let scratch = scratch(facts, census, run, target)?.bytes;
         let sources: ByteCount = run.iter().filter(|i| **i != target).map(|i| facts.held(*i)).sum();
-        let cost = MergeCost {
+        Some(MergeCost {
             disk: disk.clone(),
             run: run.to_vec(),
             target,
@@ -229,13 +235,10 @@ pub fn merge_cost(facts: &MachineFacts<'_>, disk: &DiskId, run: &[ImageId]) -> O
             scratch,
             fits: scratch <= facts.volume.free,
             comes_back: sources.saturating_sub(bytes.growth),
-            time: facts.calibration.estimate(bytes.work()),
-        };
-        if best.as_ref().is_none_or(|b| rank(&cost) < rank(b)) {
-            best = Some(cost);
-        }
-    }
-    best
+            time: facts.calibration.estimate(bytes.work(), load),
+        })
+    });
+    costs.collect()
 }
 
 /// The merges that are due now (disks that aren't counted yet are left out).

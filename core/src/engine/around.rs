@@ -8,7 +8,7 @@ use super::owner::{Connection, OwnerNews, START_LIMIT};
 use super::worker::{Engine, NOBODY};
 use super::{Answer, Command, Event, Place, Power, Refusal, wire};
 use crate::clock::Clock;
-use crate::cost::{MergeSample, VolumeState};
+use crate::cost::{MergeMode, MergeSample, VolumeState};
 use crate::fresh;
 use crate::host_file::{Host, read_file};
 use crate::snapshot::{Machine, MachineId, TrashItem, Tree};
@@ -121,8 +121,13 @@ impl Engine {
         for entry in self.machines.values().filter(|entry| entry.volume.id == volume && entry.place == Place::Library) {
             let history = crate::store::History::of(&self.options.host, &entry.dir);
             for record in history.read().unwrap_or_default() {
-                if let HistoryRecord::Merge { at, bytes, stretches, seconds, estimated_seconds, probe, .. } = record {
-                    samples.push((at, MergeSample { bytes, stretches, seconds, estimated_seconds, probe }));
+                if let HistoryRecord::Merge {
+                    at, bytes, stretches, seconds, estimated_seconds, probe, live, guest_bytes, ..
+                } = record
+                {
+                    let mode = if live { MergeMode::Live } else { MergeMode::Stopped };
+                    let sample = MergeSample { bytes, stretches, seconds, estimated_seconds, probe, mode, guest_bytes };
+                    samples.push((at, sample));
                 }
             }
         }
@@ -209,8 +214,17 @@ impl Engine {
         let disk = entry.machine.configuration.disks.first().map(|disk| disk.id.clone());
         if let (Some(seconds), Some(disk)) = (probe(&*self.options.host, &*self.options.clock, &entry.dir), disk) {
             let at = self.options.clock.now();
-            let sample =
-                HistoryRecord::Merge { at, disk, bytes: PROBE, stretches: 1, seconds, estimated_seconds: None, probe: true };
+            let sample = HistoryRecord::Merge {
+                at,
+                disk,
+                bytes: PROBE,
+                stretches: 1,
+                seconds,
+                estimated_seconds: None,
+                probe: true,
+                live: false,
+                guest_bytes: None,
+            };
             if let Err(error) = owned.store.history().append(&sample) {
                 entry.problems = vec![error.to_string()];
             }

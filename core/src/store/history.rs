@@ -40,6 +40,12 @@ pub enum HistoryRecord {
         estimated_seconds: Option<f64>,
         /// Whether it is only a short probe.
         probe: bool,
+        /// Whether the machine ran meanwhile (older lines don't say; then it counts as stopped).
+        #[serde(default)]
+        live: bool,
+        /// Of a live merge: bytes that the guest wrote meanwhile, where they were counted.
+        #[serde(default)]
+        guest_bytes: Option<u64>,
     },
 }
 

@@ -8,6 +8,7 @@
 //!   image_conformance      what every kind of image must pass
 //! ReferenceDisk   a disk as a plain list of sectors
 //! FakeClock       time that moves when the test says so
+//! SimulatedVolume a volume that fills, and on which merges take their time, with habits nobody is told
 //! Random          small, seeded, the same everywhere
 //! ```
 
@@ -19,6 +20,7 @@ mod pages;
 mod ram_image;
 mod random;
 mod reference_disk;
+mod volume;
 
 pub use conformance::{ImageMaker, RamImageMaker, image_conformance};
 pub use crash_points::{CrashPoint, EveryStep, for_each_crash_point, for_some_crash_points};
@@ -27,3 +29,4 @@ pub use mem_host::{CrashMode, Door, Fault, MemHost};
 pub use ram_image::RamImage;
 pub use random::Random;
 pub use reference_disk::ReferenceDisk;
+pub use volume::{SimulatedMerge, SimulatedVolume};

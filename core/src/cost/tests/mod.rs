@@ -4,6 +4,7 @@ use crate::testing::Random;
 
 mod census;
 mod estimate;
+mod forecast;
 mod tree;
 
 /// From 0 to 1.

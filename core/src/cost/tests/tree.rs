@@ -214,7 +214,15 @@ fn a_node_costs_what_its_chain_makes_it_cost() {
 #[test]
 fn a_deletion_in_the_middle_merges_and_says_how_much() {
     let (mut f, _, a, b) = three();
-    let sample = MergeSample { bytes: MIB, stretches: 1, seconds: 0.1, estimated_seconds: None, probe: false };
+    let sample = MergeSample {
+        bytes: MIB,
+        stretches: 1,
+        seconds: 0.1,
+        estimated_seconds: None,
+        probe: false,
+        mode: MergeMode::Stopped,
+        guest_bytes: None,
+    };
     f.calibration.record(sample);
     let one = deletion_cost(&f.facts(), &[a], false).expect("A is there");
     assert_eq!(one.merges.merges, 1);
@@ -337,4 +345,38 @@ fn advice_names_what_matters_and_what_to_do() {
     });
     assert_eq!(old, Some((base, 83, 2)));
     assert!(found.iter().any(|f| matches!(f.kind, FindingKind::TrashHolds { files: 2, .. })));
+}
+
+#[test]
+fn what_nothing_reads_through_is_safe_to_delete() {
+    let (mut f, _, a, b) = three();
+    assert_eq!(safe_to_delete(&f.facts()), [], "Now reads through all of them");
+    f.apply(a);
+    f.count();
+    let frees = deletion_cost(&f.facts(), &[b], false).expect("B is there").frees;
+    assert!(frees > ByteCount::mib(1), "its image and its memory: {frees}");
+    assert_eq!(safe_to_delete(&f.facts()), [SafeDeletion { snapshot: b, frees }]);
+    f.machine.snapshots.get_mut(&b).expect("B is there").protected = true;
+    assert_eq!(safe_to_delete(&f.facts()), []);
+}
+
+#[test]
+fn all_targets_of_a_merge_are_told_and_the_best_is_among_them() {
+    let (mut f, _, a, _) = three();
+    f.delete(&[a]);
+    let run = crate::snapshot::Tree::of(&f.machine).runs().remove(0);
+    let facts = f.facts();
+    let all = merge_costs(&facts, &run.disk, &run.images);
+    assert_eq!(all.iter().map(|cost| cost.target).collect::<Vec<_>>(), run.images);
+    let best = merge_cost(&facts, &run.disk, &run.images).expect("it is counted");
+    assert!(all.contains(&best) && all.iter().all(|cost| cost.bytes.data >= best.bytes.data));
+    let uncounted = MachineFacts { census: &BTreeMap::new(), ..facts };
+    assert_eq!(merge_costs(&uncounted, &run.disk, &run.images), []);
+    // While the machine runs, a merge takes what it takes live.
+    let running = MachineFacts { running: true, ..facts };
+    assert_eq!((facts.load(), running.load()), (MergeLoad::Stopped, MergeLoad::Live(None)));
+    // As options of a plan: this run isn't the leaf's, and can be done while the machine runs.
+    let options = crate::window::MergeOption::all(&running, &run.disk, &run.images);
+    assert!(options.len() == all.len() && options.iter().all(|o| o.live && !o.grows), "{options:?}");
+    assert_eq!(options[0].bytes, all[0].bytes.data);
 }

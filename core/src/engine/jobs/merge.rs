@@ -76,7 +76,7 @@ impl Merge {
         };
         let plan = merge::plan(&facts, &run)?;
         let work = MergeWork { bytes: plan.data_bytes_to_move.0, stretches: plan.stretches, merges: 1 };
-        let estimated_seconds = context.calibration.estimate(work).map(|estimate| estimate.p50);
+        let estimated_seconds = context.calibration.estimate(work, facts.load()).map(|estimate| estimate.p50);
         let now = context.options.clock.now();
         let execution = match chain {
             None => Execution::begin(store, &plan, now)?,
@@ -155,6 +155,7 @@ impl Job for Merge {
             self.freed += merged.freed + merged.progress.given_back;
             self.twice += twice;
             if self.limited_to.is_none() {
+                let live = context.owned.running.is_some();
                 context.owned.store.history().append(&HistoryRecord::Merge {
                     at: clock.now(),
                     disk: plan.run.disk,
@@ -163,6 +164,8 @@ impl Job for Merge {
                     seconds: worked.as_secs_f64(),
                     estimated_seconds,
                     probe: false,
+                    live,
+                    guest_bytes: None,
                 })?;
             }
             count_again(context);

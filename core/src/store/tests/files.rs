@@ -160,6 +160,8 @@ fn history_outlives_a_torn_line() {
         seconds: 0.5,
         estimated_seconds: None,
         probe: false,
+        live: true,
+        guest_bytes: Some(7),
     };
     history.append(&record(1)).unwrap();
     let path = Path::new("/m/history.jsonl");
@@ -169,6 +171,18 @@ fn history_outlives_a_torn_line() {
     assert_eq!(history.read().unwrap(), [record(1)]);
     history.append(&record(2)).unwrap();
     assert_eq!(history.read().unwrap(), [record(1), record(2)]);
+}
+
+#[test]
+fn older_lines_of_the_history_still_read() {
+    let host = MemHost::new();
+    host.create_dir_all(Path::new("/m")).unwrap();
+    let line = b"{\"merge\":{\"at\":\"2026-01-05T10:00:00Z\",\"disk\":\"disk0\",\"bytes\":5,\"stretches\":2,\"seconds\":0.5,\
+                 \"estimated_seconds\":null,\"probe\":false}}\n";
+    let file = host.create_new(Path::new("/m/history.jsonl")).unwrap();
+    file.write_all_at(line, 0).unwrap();
+    let records = History::of(&host.shared(), Path::new("/m")).read().unwrap();
+    let [HistoryRecord::Merge { bytes: 5, live: false, guest_bytes: None, .. }] = records[..] else { panic!("{records:?}") };
 }
 
 #[test]
