@@ -160,7 +160,7 @@ impl VhdxImage {
     fn punch_group(&self, w: &mut Writer, group: &[(u64, u64)]) -> Result<()> {
         // Nobody reads or overwrites at an old place behind this.
         let g = self.geometry.write().unwrap_or_else(PoisonError::into_inner);
-        let (mut holes, mut free): (Vec<(u64, u64)>, Vec<(u64, u64)>) = Default::default();
+        let (mut holes, mut free) = (Vec::new(), Vec::new());
         for &(offset, length) in group {
             // What isn't known any more went with its whole block.
             let Some(part) = w.released.get(&offset).copied().filter(|part| part.length == length) else { continue };
