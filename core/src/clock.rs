@@ -13,6 +13,11 @@ pub trait Clock: Send + Sync + std::fmt::Debug {
     fn elapsed(&self) -> Duration;
 }
 
+/// The computer's time zone, in which windows are.
+pub fn zone() -> chrono::Local {
+    chrono::Local
+}
+
 /// A clock that is handed around.
 pub type SharedClock = Arc<dyn Clock>;
 

@@ -107,7 +107,7 @@ impl Driver {
                     self.screens.push((machine, screen));
                     self.counters.insert(machine, counters);
                 }
-                Event::Library(_) => {}
+                Event::Library(_) | Event::Plan(_) => {}
             }
         }
     }

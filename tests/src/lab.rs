@@ -267,6 +267,7 @@ pub struct Counted {
     /// The volume.
     pub volume: VolumeState,
     running: bool,
+    guest: None,
 }
 
 impl Counted {
@@ -321,6 +322,7 @@ impl Counted {
             calibration: &self.calibration,
             volume: &self.volume,
             running: self.running,
+            guest: None,
         }
     }
 }

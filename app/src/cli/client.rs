@@ -11,7 +11,7 @@ use crossbeam_channel::RecvTimeoutError;
 use snaptree_core::clock::SystemClock;
 use snaptree_core::engine::{
     Answer, Command, Engine, EngineHandle, EngineOptions, Event, JobAction, JobPhase, JobState, LibraryState, MachineState, Mode,
-    Power, Request, RequestId,
+    PlanState, Power, Request, RequestId,
 };
 use snaptree_core::host_file::OsHost;
 use snaptree_core::snapshot::{MachineId, by_name};
@@ -35,6 +35,7 @@ pub struct Client {
     engine: EngineHandle,
     library: Option<Arc<LibraryState>>,
     machines: BTreeMap<MachineId, Arc<MachineState>>,
+    plan: Option<Arc<PlanState>>,
     mode: Mode,
     next: u64,
     progress: Progress,
@@ -57,6 +58,7 @@ impl Client {
             engine: Engine::start(options(&common.library()?))?,
             library: None,
             machines: BTreeMap::new(),
+            plan: None,
             mode: if common.what_if { Mode::WhatIf } else { Mode::Do },
             next: 0,
             progress: Progress::new(),
@@ -102,6 +104,14 @@ impl Client {
                 return;
             }
         }
+    }
+
+    /// The plan of all merges, made of what is known now.
+    pub fn plan(&mut self) -> Result<Arc<PlanState>, Failure> {
+        self.all()?;
+        self.settle();
+        self.call(Command::MakePlan)?;
+        self.until("the plan", |client| client.plan.clone())
     }
 
     /// Asks, and waits for the answer; the progress of its job is shown meanwhile.
@@ -151,6 +161,7 @@ impl Client {
             Event::Gone(id) => {
                 self.machines.remove(id);
             }
+            Event::Plan(plan) => self.plan = Some(plan.clone()),
             Event::Job(_) | Event::Live { .. } | Event::Answer { .. } => {}
         }
         Ok(Some(event))

@@ -45,7 +45,7 @@ impl Caller {
             Event::Live { machine, screen, .. } => {
                 self.picture.insert(machine, screen.generation);
             }
-            Event::Library(_) | Event::Job(_) | Event::Answer { .. } => {}
+            Event::Library(_) | Event::Plan(_) | Event::Job(_) | Event::Answer { .. } => {}
         }
     }
 

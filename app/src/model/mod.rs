@@ -24,7 +24,7 @@ use std::sync::Arc;
 
 use chrono::{DateTime, FixedOffset, Utc};
 use snaptree_core::cost::Severity;
-use snaptree_core::engine::{Event, LibraryState, MachineState, Place, Power, Screen, WorkloadCounters};
+use snaptree_core::engine::{Event, LibraryState, MachineState, Place, PlanState, Power, Screen, WorkloadCounters};
 use snaptree_core::snapshot::{MachineId, by_name};
 
 use crate::text::When;
@@ -65,6 +65,8 @@ pub struct Model {
     pub library: Option<Arc<LibraryState>>,
     pub machines: BTreeMap<MachineId, MachineEntry>,
     pub jobs: Jobs,
+    /// Maintenance windows, and the plan of all merges.
+    pub plan: Option<Arc<PlanState>>,
     /// What dates are told against; set once a frame.
     pub when: When,
 }
@@ -72,7 +74,7 @@ pub struct Model {
 impl Model {
     /// Nothing is known yet.
     pub fn new(now: DateTime<Utc>, zone: FixedOffset) -> Self {
-        Self { library: None, machines: BTreeMap::new(), jobs: Jobs::default(), when: When { now, zone } }
+        Self { library: None, machines: BTreeMap::new(), jobs: Jobs::default(), plan: None, when: When { now, zone } }
     }
 
     /// Takes an event in.
@@ -83,6 +85,7 @@ impl Model {
             Event::Gone(id) => {
                 self.machines.remove(&id);
             }
+            Event::Plan(plan) => self.plan = Some(plan),
             Event::Job(job) => self.jobs.update(job),
             Event::Live { machine, screen, counters } => {
                 if let Some(entry) = self.machines.get_mut(&machine) {

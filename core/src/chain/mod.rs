@@ -9,6 +9,7 @@
 //! ```
 
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use serde::Serialize;
@@ -69,6 +70,8 @@ pub struct Chain {
     writers: RwLock<Option<Arc<Routing>>>,
     /// Exclusive while the leaf gives up places that a reader may look at.
     places: RwLock<()>,
+    /// Bytes that its user wrote or made zero.
+    written: AtomicU64,
     /// One flush after the other: a second one must not return before the first has.
     flushing: Mutex<()>,
     /// A rule of merging that a test has switched off.
@@ -109,6 +112,7 @@ impl Chain {
             changes: Changes::default(),
             writers: RwLock::default(),
             places: RwLock::default(),
+            written: AtomicU64::new(0),
             flushing: Mutex::default(),
             #[cfg(any(test, feature = "testing"))]
             flaw: Mutex::default(),
@@ -128,6 +132,11 @@ impl Chain {
     /// The leaf's logical sector size in bytes.
     pub fn logical_sector_size(&self) -> u32 {
         self.map.shape().sector
+    }
+
+    /// Bytes that its user wrote, or made zero, since it was opened.
+    pub fn written(&self) -> ByteCount {
+        ByteCount(self.written.load(Ordering::Relaxed))
     }
 
     /// Memory that the owner map takes now.
@@ -207,6 +216,7 @@ impl Chain {
     /// Where the range isn't whole sectors of the disk, the leaf isn't writable, or its file fails.
     pub fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
         self.check_range(offset, buf.len() as u64)?;
+        self.written.fetch_add(buf.len() as u64, Ordering::Relaxed);
         let writers = self.writers.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(routing) = &*writers {
             return self.write_routed(routing, Content::Bytes(buf), offset, buf.len() as u64);
@@ -272,6 +282,7 @@ impl Chain {
 
     fn zero(&self, content: Content<'_>, offset: u64, length: u64) -> Result<()> {
         self.check_range(offset, length)?;
+        self.written.fetch_add(length, Ordering::Relaxed);
         let writers = self.writers.read().unwrap_or_else(PoisonError::into_inner);
         let _places = self.places.write().unwrap_or_else(PoisonError::into_inner);
         let _change = self.changes.begin();

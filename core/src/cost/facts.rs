@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::{Calibration, Census, MergeLoad};
 use crate::disk::ImageType;
 use crate::snapshot::{DiskId, ImageId, Machine};
-use crate::units::ByteCount;
+use crate::units::{ByteCount, ByteRate};
 
 /// What is known of one image file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -53,6 +53,8 @@ pub struct MachineFacts<'a> {
     pub volume: &'a VolumeState,
     /// Whether the machine runs: then it writes to the leaves of Now.
     pub running: bool,
+    /// What its guest writes in a second, where it runs and that is known.
+    pub guest: Option<ByteRate>,
 }
 
 impl MachineFacts<'_> {
@@ -71,7 +73,7 @@ impl MachineFacts<'_> {
 
     /// What a merge of it has to share the volume with.
     pub fn load(&self) -> MergeLoad {
-        if self.running { MergeLoad::Live(None) } else { MergeLoad::Stopped }
+        if self.running { MergeLoad::Live(self.guest) } else { MergeLoad::Stopped }
     }
 
     /// Bytes that an image's file takes on the volume.

@@ -121,6 +121,20 @@ impl Engine {
                 self.imports.push(job);
                 Ok(None)
             }
+            Command::SetWindow(window) => {
+                window.check().map_err(|problem| Refusal::rule(problem.to_string()))?;
+                if what_if { Ok(Some(Answer::Plan(Box::new(Plan::Other)))) } else { self.set_window(window).map(Some) }
+            }
+            Command::RemoveWindow(_) | Command::PinMerge { .. } | Command::ForgetMissed if what_if => {
+                Ok(Some(Answer::Plan(Box::new(Plan::Other))))
+            }
+            Command::RemoveWindow(id) => self.remove_window(id).map(Some),
+            Command::PinMerge { machine, disk, occurrence } => self.pin_merge(machine, disk, occurrence).map(Some),
+            Command::MakePlan => {
+                self.make_plan();
+                Ok(Some(Answer::Done("planned".into())))
+            }
+            Command::ForgetMissed => self.forget_missed().map(Some),
             other => Err(Refusal::failed(format!("{other:?} is about a machine"))),
         }
     }
@@ -175,6 +189,7 @@ impl Engine {
             calibration: &entry.calibration,
             volume: &entry.volume,
             running: entry.power().is_up(),
+            guest: entry.guest_rate(),
         };
         let (machine, running) = (facts.machine, facts.running);
         Ok(match command {

@@ -315,7 +315,7 @@ impl Engine {
                     }
                 }
                 event @ (Event::Job(_) | Event::Live { .. }) => self.outbox.publish(&event),
-                Event::Machine(_) | Event::Library(_) | Event::Gone(_) => {}
+                Event::Machine(_) | Event::Library(_) | Event::Gone(_) | Event::Plan(_) => {}
             },
             OwnerNews::Closed => self.owner_gone(id),
         }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::disk::ImageFormat;
 use crate::snapshot::{DiskId, MachineId, MachineKind, Settings, SnapshotId, WorkloadProfile};
 use crate::units::{ByteCount, ByteRate};
+use crate::window::{MaintenanceWindow, OccurrenceKey, WindowId};
 
 /// Names a request, so that its answer finds back to it. Chosen by who asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -211,6 +212,23 @@ pub enum Command {
         /// Everything, or only what is older than the setting says.
         all: bool,
     },
+    /// Make a maintenance window, or change the one with this identifier.
+    SetWindow(MaintenanceWindow),
+    /// Forget a maintenance window, and what was put into it.
+    RemoveWindow(WindowId),
+    /// Put a merge into one taking place of a window; `None` leaves it to the planner again.
+    PinMerge {
+        /// Of which machine.
+        machine: MachineId,
+        /// Of which disk.
+        disk: DiskId,
+        /// Where it starts.
+        occurrence: Option<OccurrenceKey>,
+    },
+    /// Make the plan of all merges anew, now.
+    MakePlan,
+    /// What is told of windows that nobody used has been read.
+    ForgetMissed,
     /// Pause, resume or cancel a job.
     Job {
         /// Of which machine.
@@ -242,7 +260,16 @@ impl Command {
     /// The machine that it is about, if it is about one that exists.
     pub fn machine(&self) -> Option<MachineId> {
         match self {
-            Self::Rescan | Self::OpenFolder(_) | Self::CloseFolder(_) | Self::Create(_) | Self::Import { .. } => None,
+            Self::Rescan
+            | Self::OpenFolder(_)
+            | Self::CloseFolder(_)
+            | Self::Create(_)
+            | Self::Import { .. }
+            | Self::SetWindow(_)
+            | Self::RemoveWindow(_)
+            | Self::PinMerge { .. }
+            | Self::MakePlan
+            | Self::ForgetMissed => None,
             Self::Start(machine)
             | Self::Stop(machine)
             | Self::Pause(machine)

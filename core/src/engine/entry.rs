@@ -120,6 +120,11 @@ impl Entry {
         self.changed = true;
     }
 
+    /// What its guest writes in a second, where it runs here.
+    pub fn guest_rate(&self) -> Option<ByteRate> {
+        self.owned.as_ref()?.running.as_ref()?.rate
+    }
+
     /// The images that this process has open.
     pub fn open_images(&self) -> OpenImages {
         self.owned.as_ref().map(Owned::images).unwrap_or_default()
@@ -138,6 +143,7 @@ impl Entry {
             census: self.sight.census.clone(),
             calibration: self.calibration.clone(),
             volume: self.volume.clone(),
+            guest: self.guest_rate(),
             problems: self.problems.clone(),
         })
     }

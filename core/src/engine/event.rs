@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{LibraryState, MachineState, RequestId};
+use super::{LibraryState, MachineState, PlanState, RequestId};
 use crate::cost::{DeletionCost, MergeCost, MergeTotal};
 use crate::snapshot::{MachineId, SnapshotId};
 use crate::units::{ByteCount, ByteRate};
@@ -211,6 +211,8 @@ pub enum Event {
     Machine(Arc<MachineState>),
     /// A machine that is gone.
     Gone(MachineId),
+    /// Maintenance windows, and the plan of all merges.
+    Plan(Arc<PlanState>),
     /// A job, whole.
     Job(JobState),
     /// A running machine's screen and counters, a few times a second.

@@ -157,6 +157,7 @@ fn what_can_be_freed(entry: &Entry, free: ByteCount) -> String {
         calibration: &entry.calibration,
         volume: &volume,
         running: entry.power().is_up(),
+        guest: entry.guest_rate(),
     };
     let can = freeable(&facts);
     let mut parts = Vec::new();

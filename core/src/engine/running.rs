@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::room::Room;
 use super::sight::OpenImages;
@@ -11,6 +12,7 @@ use crate::disk::Image;
 use crate::host_file::Access;
 use crate::snapshot::{DiskId, ImageId, Machine};
 use crate::store::MachineStore;
+use crate::units::{ByteCount, ByteRate};
 use crate::vm::{self, BlockDevice, Guest, Setup};
 
 /// A machine whose lock this process holds.
@@ -26,6 +28,30 @@ pub(super) struct Running {
     /// A person has paused it.
     pub paused: bool,
     pub room: Room,
+    /// When the guest's writes were counted last, and bytes by then.
+    measured: Option<(Duration, ByteCount)>,
+    /// What the guest writes in a second, once that is known.
+    pub rate: Option<ByteRate>,
+}
+
+/// Over this time what the guest writes is measured.
+const MEASURE_EVERY: Duration = Duration::from_secs(5);
+
+impl Running {
+    /// Bytes that the guest wrote to its disks since it was started.
+    pub fn written(&self) -> ByteCount {
+        self.disks.values().map(|chain| chain.written()).sum()
+    }
+
+    /// To be called again and again: how much the guest writes in a second, lately.
+    pub fn measure(&mut self, now: Duration) {
+        let (then, before) = *self.measured.get_or_insert((now, self.written()));
+        if now >= then + MEASURE_EVERY {
+            let written = self.written();
+            self.rate = Some(ByteRate(written.saturating_sub(before).0 as f64 / (now - then).as_secs_f64()));
+            self.measured = Some((now, written));
+        }
+    }
 }
 
 impl Owned {
@@ -49,7 +75,7 @@ impl Owned {
             clock: options.clock.clone(),
         };
         let guest = vm::start(machine.kind, setup).map_err(|error| Refusal::failed(error.to_string()))?;
-        self.running = Some(Running { guest, disks, paused: false, room: Room::default() });
+        self.running = Some(Running { guest, disks, paused: false, room: Room::default(), measured: None, rate: None });
         if had_memory {
             self.store.clear_memory()?;
         }

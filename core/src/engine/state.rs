@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cost::{Calibration, Census, FileFacts, Finding, FindingKind, MachineFacts, VolumeState, advise, no_room};
 use crate::snapshot::{DiskId, ImageId, Machine, MachineId};
+use crate::units::ByteRate;
 
 /// The library.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -79,6 +80,9 @@ pub struct MachineState {
     pub calibration: Calibration,
     /// The volume.
     pub volume: VolumeState,
+    /// What its guest writes in a second, where it runs and that is known.
+    #[serde(default)]
+    pub guest: Option<ByteRate>,
     /// What is wrong with it, in words.
     pub problems: Vec<String>,
 }
@@ -93,6 +97,7 @@ impl MachineState {
             calibration: &self.calibration,
             volume: &self.volume,
             running: self.power.is_up(),
+            guest: self.guest,
         }
     }
 

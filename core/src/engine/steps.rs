@@ -230,6 +230,7 @@ impl Engine {
                 entry.failed = Some(problem);
                 entry.changed = true;
             }
+            running.measure(now);
             if now >= entry.last_count + COUNT_EVERY && entry.job.is_none() {
                 entry.last_count = now;
                 let leaves: Vec<_> = entry.machine.now.images.values().copied().collect();

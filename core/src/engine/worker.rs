@@ -12,6 +12,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::entry::Entry;
 use super::jobs::Import;
 use super::owner::OwnerNews;
+use super::planning::Planning;
 use super::{Answer, Event, LibraryState, Refusal, Request, RequestId};
 use crate::clock::SharedClock;
 use crate::host_file::SharedHost;
@@ -130,6 +131,7 @@ pub struct Engine {
     pub(super) library_changed: bool,
     /// The only machine that this engine cares for, when it is a machine's owner.
     pub(super) only: Option<MachineId>,
+    pub(super) planning: Planning,
     pub(super) sender: Sender<Inbox>,
     receiver: Receiver<Inbox>,
     next_look: Duration,
@@ -159,6 +161,7 @@ impl Engine {
             probed: BTreeSet::new(),
             library_changed: true,
             only: None,
+            planning: Planning::default(),
             sender,
             receiver,
             next_look: Duration::ZERO,
@@ -200,6 +203,7 @@ impl Engine {
         if now >= self.next_look {
             self.next_look = now + LOOK_EVERY;
             self.look_around();
+            self.look_at_plan();
         }
         let busy = self.step_jobs() | self.step_imports() | self.step_sight();
         let live = self.step_live().min(self.step_room());
@@ -262,6 +266,9 @@ impl Engine {
                 self.outbox.send(id, Event::Job(active.state.clone()));
             }
         }
+        if let Some(plan) = &self.planning.state {
+            self.outbox.send(id, Event::Plan(plan.clone()));
+        }
         id
     }
 
@@ -283,6 +290,7 @@ impl Engine {
         }
         for entry in self.machines.values_mut().filter(|entry| entry.changed) {
             entry.changed = false;
+            self.planning.stale = true;
             self.outbox.publish(&Event::Machine(entry.state()));
         }
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::machine_store::{DISKS, JOURNAL, LOCK, MANIFEST, MANIFEST_FORMAT, SNAPSHOTS, TRASH, is_side_file, remove_trials};
@@ -292,6 +293,27 @@ impl Library {
     pub fn drop_folder(&self, folder: &Path) -> Result<()> {
         let canonical = self.host.canonical(folder).unwrap_or_else(|_| folder.to_owned());
         self.change(|file| file.folders.retain(|other| other != folder && *other != canonical))
+    }
+
+    /// A file beside the library's list, whose content another room defines; `None` if it isn't there.
+    pub fn read_beside<T: DeserializeOwned>(&self, name: &str, format: &str) -> Result<Option<T>> {
+        let path = self.folder.join(name);
+        if self.host.exists(&path) { json::read(&*self.host, &path, format).map(Some) } else { Ok(None) }
+    }
+
+    /// Changes such a file, made if it isn't there, under the library's lock; returns what it says then.
+    pub fn change_beside<T: Serialize + DeserializeOwned + Default>(
+        &self,
+        name: &str,
+        format: &str,
+        change: impl FnOnce(&mut T),
+    ) -> Result<T> {
+        let lock = self.folder.join(LIBRARY_LOCK);
+        let _lock = self.host.lock(&lock).map_err(|error| StoreError::io(&lock, "lock the library", error))?;
+        let mut file: T = self.read_beside(name, format)?.unwrap_or_default();
+        change(&mut file);
+        json::publish(&*self.host, &self.folder.join(name), &file, "publish a file of the library")?;
+        Ok(file)
     }
 
     fn read(&self) -> Result<LibraryFile> {

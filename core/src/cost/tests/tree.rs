@@ -173,6 +173,7 @@ impl Fixture {
             calibration: &self.calibration,
             volume: &self.volume,
             running: false,
+            guest: None,
         }
     }
 }

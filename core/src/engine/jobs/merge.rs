@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::{Context, Job, Step};
 use crate::cost::{MachineFacts, MergeWork};
+use crate::engine::running::Running;
 use crate::engine::{Answer, Command, Refusal};
 use crate::merge::{self, Execution, MergePlan, Pace, RateLimit, StepOutcome};
 use crate::snapshot::{DiskId, MachineId, Tree};
@@ -34,6 +35,8 @@ struct UnderWay {
     plan: MergePlan,
     execution: Execution,
     pace: Pace,
+    /// Bytes that the guest had written when it began.
+    guest_before: ByteCount,
     worked: Duration,
     estimated_seconds: Option<f64>,
 }
@@ -73,6 +76,7 @@ impl Merge {
             calibration: context.calibration,
             volume: context.volume,
             running: running.is_some(),
+            guest: running.and_then(|running| running.rate),
         };
         let plan = merge::plan(&facts, &run)?;
         let work = MergeWork { bytes: plan.data_bytes_to_move.0, stretches: plan.stretches, merges: 1 };
@@ -83,7 +87,8 @@ impl Merge {
             Some(chain) => Execution::begin_live(store, &plan, now, chain)?,
         };
         let pace = Pace::new(if running.is_some() { plan.batch.min(LIVE_STEP) } else { plan.batch });
-        Ok(Some(UnderWay { plan, execution, pace, worked: Duration::ZERO, estimated_seconds }))
+        let guest_before = running.map_or(ByteCount::ZERO, Running::written);
+        Ok(Some(UnderWay { plan, execution, pace, guest_before, worked: Duration::ZERO, estimated_seconds }))
     }
 
     fn text(&self) -> String {
@@ -147,7 +152,7 @@ impl Job for Merge {
         context.report.done = self.moved + progress.moved;
         context.report.total = self.moved + progress.total;
         if let StepOutcome::Done(merged) = outcome {
-            let Some(UnderWay { plan, worked, estimated_seconds, .. }) = self.under_way.take() else {
+            let Some(UnderWay { plan, worked, estimated_seconds, guest_before, .. }) = self.under_way.take() else {
                 return Err(Refusal::failed("no merge is under way"));
             };
             self.merges += 1;
@@ -155,7 +160,8 @@ impl Job for Merge {
             self.freed += merged.freed + merged.progress.given_back;
             self.twice += twice;
             if self.limited_to.is_none() {
-                let live = context.owned.running.is_some();
+                let running = context.owned.running.as_ref();
+                let written = running.map(|running| running.written().saturating_sub(guest_before).0);
                 context.owned.store.history().append(&HistoryRecord::Merge {
                     at: clock.now(),
                     disk: plan.run.disk,
@@ -164,8 +170,8 @@ impl Job for Merge {
                     seconds: worked.as_secs_f64(),
                     estimated_seconds,
                     probe: false,
-                    live,
-                    guest_bytes: None,
+                    live: written.is_some(),
+                    guest_bytes: written,
                 })?;
             }
             count_again(context);

@@ -106,6 +106,11 @@ pub(super) fn for_command(command: &Command) -> Option<(JobKind, Box<dyn Job>)> 
         Command::Verify { at, .. } => (JobKind::Verify, Box::new(workload::Verify::new(*at))),
         Command::Rescan
         | Command::OpenFolder(_)
+        | Command::SetWindow(_)
+        | Command::RemoveWindow(_)
+        | Command::PinMerge { .. }
+        | Command::MakePlan
+        | Command::ForgetMissed
         | Command::CloseFolder(_)
         | Command::Create(_)
         | Command::Import { .. }

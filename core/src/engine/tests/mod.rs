@@ -1,6 +1,7 @@
 //! The engine as a whole, on real files, driven by hand.
 
 mod merging;
+mod planning;
 mod random;
 mod room;
 mod running;
@@ -15,11 +16,11 @@ use crossbeam_channel::Receiver;
 use tempfile::TempDir;
 
 use super::{
-    Answer, Command, CreateMachine, Engine, EngineOptions, Event, JobState, MachineState, Mode, Refusal, Request, RequestId,
-    SubscriberId, WorkloadCounters,
+    Answer, Command, CreateMachine, Engine, EngineOptions, Event, JobState, MachineState, Mode, PlanState, Refusal, Request,
+    RequestId, SubscriberId, WorkloadCounters,
 };
 use crate::chain::{Chain, Gate};
-use crate::clock::SystemClock;
+use crate::clock::{SharedClock, SystemClock};
 use crate::disk::ImageFormat;
 use crate::host_file::{Access, OsHost, SharedHost};
 use crate::snapshot::{DiskId, ImageId, MachineId, MachineKind, SnapshotId, WorkloadProfile};
@@ -35,6 +36,7 @@ struct Bench {
     states: BTreeMap<MachineId, Arc<MachineState>>,
     jobs: Vec<JobState>,
     live: BTreeMap<MachineId, WorkloadCounters>,
+    plan: Option<Arc<PlanState>>,
     answers: BTreeMap<RequestId, Result<Answer, Refusal>>,
     requests: u64,
 }
@@ -55,7 +57,12 @@ impl Bench {
     }
 
     fn with(folder: TempDir, host: SharedHost, library: PathBuf) -> Self {
-        let options = EngineOptions { host, clock: SystemClock::shared(), library, executable: None };
+        Self::at(folder, host, library, SystemClock::shared())
+    }
+
+    /// At a time that the test decides.
+    fn at(folder: TempDir, host: SharedHost, library: PathBuf, clock: SharedClock) -> Self {
+        let options = EngineOptions { host, clock, library, executable: None };
         let mut engine = Engine::new(options).expect("an engine");
         let (me, events) = engine.subscribe();
         Self {
@@ -66,6 +73,7 @@ impl Bench {
             states: BTreeMap::new(),
             jobs: Vec::new(),
             live: BTreeMap::new(),
+            plan: None,
             answers: BTreeMap::new(),
             requests: 0,
         }
@@ -102,6 +110,7 @@ impl Bench {
                 Event::Live { machine, counters, .. } => {
                     self.live.insert(machine, counters);
                 }
+                Event::Plan(plan) => self.plan = Some(plan),
                 Event::Library(_) => {}
             }
         }

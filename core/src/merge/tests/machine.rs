@@ -257,6 +257,7 @@ impl Counted {
             calibration: &self.calibration,
             volume: &self.volume,
             running: self.running,
+            guest: None,
         }
     }
 }

@@ -65,6 +65,7 @@ impl Fixture {
             calibration: &self.calibration,
             volume: &self.volume,
             running: false,
+            guest: None,
         }
     }
 
