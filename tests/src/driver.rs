@@ -191,7 +191,7 @@ impl Driver {
 
     /// Carries out all merges that are due.
     pub fn merge(&mut self, machine: MachineId) {
-        self.done(Command::Merge { machine, disk: None, limit: None });
+        self.done(Command::Merge { machine, disk: None, limit: None, until: None });
     }
 
     /// Has every byte of a node read and verified by the machine itself; nothing may be wrong.

@@ -68,7 +68,7 @@ fn jobs_on_several_machines_run_side_by_side() {
         assert_eq!(Tree::of(&driver.state(*machine).machine).runs().len(), 3, "one merge a disk");
     }
     // Slow enough that all are at it together; one is applied back afterwards.
-    all(&mut driver, &machines, |machine| Command::Merge { machine, disk: None, limit: Some(ByteRate(4e6)) });
+    all(&mut driver, &machines, |machine| Command::Merge { machine, disk: None, limit: Some(ByteRate(4e6)), until: None });
     assert!(overlapped(&driver, JobKind::Merge));
     let one = driver.labelled(machines[1], "one");
     driver.done(Command::Apply { machine: machines[1], snapshot: one, safety: None });

@@ -37,7 +37,7 @@ pub fn run(verb: &Merge, common: &Common, output: &Output) -> Done {
     let mut client = Client::open(common)?;
     let state = client.counted(&verb.name)?;
     let disk = verb.disk.as_ref().map(|name| names::disk(&state.machine, name)).transpose()?;
-    let answer = client.call(Command::Merge { machine: state.machine.id, disk, limit: verb.limit })?;
+    let answer = client.call(Command::Merge { machine: state.machine.id, disk, limit: verb.limit, until: None })?;
     plan::answer(output, Some(&state.machine), &answer)
 }
 

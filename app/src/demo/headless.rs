@@ -107,7 +107,7 @@ fn merge_and_compare(caller: &mut Caller, machine: MachineId) -> Result<()> {
         println!("  {name}: nothing is due");
         return Ok(());
     }
-    let answer = caller.ask(Command::Merge { machine, disk: None, limit: None })?;
+    let answer = caller.ask(Command::Merge { machine, disk: None, limit: None, until: None })?;
     let state = caller.counted(machine)?;
     let (after, _) = content::of_nodes(&state)?;
     ensure!(before == after, "merging {name} has changed what a node reads");

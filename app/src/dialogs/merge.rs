@@ -40,7 +40,7 @@ impl Merge {
     /// What it asks for.
     pub fn command(&self) -> Command {
         let limit = self.limited.then(|| ByteRate(ByteCount::mib(u64::from(self.limit_mib)).0 as f64));
-        Command::Merge { machine: self.machine, disk: None, limit }
+        Command::Merge { machine: self.machine, disk: None, limit, until: None }
     }
 
     pub(super) fn show(&mut self, ui: &mut Ui, model: &Model, foot: &mut Foot) {

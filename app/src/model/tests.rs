@@ -114,7 +114,7 @@ fn a_job_that_was_cancelled_has_not_failed() {
     let mut told = |phase, reason: &str| {
         job.phase = phase;
         model.apply(Event::Job(job.clone()));
-        model.jobs.sent(RequestId(1), Command::Merge { machine, disk: None, limit: None }, false);
+        model.jobs.sent(RequestId(1), Command::Merge { machine, disk: None, limit: None, until: None }, false);
         model.apply(Event::Answer { request: RequestId(1), answer: Err(Refusal::failed(reason)) });
         model.jobs.take_notices().into_iter().map(|n| (n.text, n.bad)).collect::<Vec<_>>()
     };

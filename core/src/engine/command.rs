@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use crate::disk::ImageFormat;
@@ -204,6 +205,9 @@ pub enum Command {
         disk: Option<DiskId>,
         /// At most this fast.
         limit: Option<ByteRate>,
+        /// It ends by then; what is left is due still, and nothing is moved twice.
+        #[serde(default)]
+        until: Option<DateTime<Utc>>,
     },
     /// Empty a machine's trash: everything, or only what is old enough.
     EmptyTrash {

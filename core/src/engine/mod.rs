@@ -7,6 +7,7 @@
 //! ```
 
 mod admission;
+mod agent;
 mod around;
 mod command;
 mod entry;
@@ -26,6 +27,7 @@ mod steps;
 mod wire;
 mod worker;
 
+pub use agent::Agent;
 pub use command::{Command, CreateMachine, ImportMode, JobAction, Mode, Request, RequestId};
 pub use event::{Answer, Event, JobId, JobKind, JobPhase, JobState, LatencyReport, Plan, Refusal, RefusalKind};
 pub use handle::EngineHandle;

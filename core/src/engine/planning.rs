@@ -21,7 +21,7 @@ use crate::cost::{Growth, SizeSample};
 use crate::host_file::read_file;
 use crate::snapshot::{DiskId, MachineId, Tree};
 use crate::store::{History, HistoryRecord};
-use crate::units::ByteCount;
+use crate::units::{ByteCount, ByteRate};
 use crate::window::{
     DueMerge, MaintenanceWindow, MergeOption, MergePlan, Occurrence, OccurrenceKey, PlanFinding, PlanInput, PlanParameters,
     PlanThresholds, PlanVolume, WindowId, occurrences, plan, plan_findings,
@@ -45,6 +45,8 @@ const SAMPLE_AT_START: TimeDelta = TimeDelta::minutes(10);
 const PLAN_EVERY: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(3));
 /// So long after the start machines that aren't counted yet are waited for.
 const COUNT_PATIENCE: Duration = Duration::from_secs(20);
+/// What was begun is remembered for so long after its window.
+const KEPT: TimeDelta = TimeDelta::days(2);
 /// A volume's history is told in at most so many points.
 const MOST_POINTS: usize = 400;
 
@@ -115,13 +117,19 @@ pub struct Expected {
     pub end: DateTime<Utc>,
 }
 
-/// A machine that was shut down for a window, and is to be up again.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Down {
+/// What an agent has begun in a window.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Begun {
     pub machine: MachineId,
     pub occurrence: OccurrenceKey,
     /// When the window ends.
     pub end: DateTime<Utc>,
+    pub limit: Option<ByteRate>,
+    /// The machine was shut down for it, and is to be up again by the end.
+    pub is_down: bool,
+    /// There is nothing left to do for it in this window.
+    pub is_over: bool,
 }
 
 /// All of `windows.json`.
@@ -152,14 +160,14 @@ pub(super) struct AgentFile {
     pub expected: Vec<Expected>,
     /// What was planned, and never begun.
     pub missed: Vec<Expected>,
-    /// Machines that the agent has shut down.
-    pub down: Vec<Down>,
+    /// What an agent has begun, lately.
+    pub begun: Vec<Begun>,
 }
 
 impl Default for AgentFile {
     fn default() -> Self {
         let none = Vec::new();
-        Self { format: AGENT_FORMAT.into(), version: 1, seen: None, expected: none.clone(), missed: none, down: Vec::new() }
+        Self { format: AGENT_FORMAT.into(), version: 1, seen: None, expected: none.clone(), missed: none, begun: Vec::new() }
     }
 }
 
@@ -395,7 +403,11 @@ impl Engine {
             expected.push(Expected { machine, disk, occurrence, end });
         }
         let still_due = |e: &Expected| plan.merges.iter().any(|merge| (merge.machine, &merge.disk) == (e.machine, &e.disk));
-        let over = |e: &&Expected| e.end <= now && still_due(e);
+        let was_used = |e: &Expected| {
+            let mut begun = self.planning.agent.begun.iter();
+            begun.any(|begun| (begun.machine, begun.occurrence) == (e.machine, e.occurrence))
+        };
+        let over = |e: &&Expected| e.end <= now && still_due(e) && !was_used(e);
         let missed: Vec<Expected> = self.planning.agent.expected.iter().filter(over).cloned().collect();
         if missed.is_empty() && expected == self.planning.agent.expected {
             return;
@@ -404,6 +416,7 @@ impl Engine {
         let _ = self.change_agent(|file| {
             file.missed.extend(missed.into_iter().filter(|m| !file.missed.contains(m)).collect::<Vec<_>>());
             file.expected = expected;
+            file.begun.retain(|begun| !begun.is_over || begun.end + KEPT > now);
         });
     }
 }

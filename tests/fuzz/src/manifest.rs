@@ -114,7 +114,7 @@ impl ManifestTarget {
             host.crash_at(host.steps() + step);
             let (mut engine, machine) = (engine(&host), open_id(&host));
             if let (Ok(engine), Some(machine)) = (&mut engine, machine) {
-                ask(engine, Command::Merge { machine, disk: None, limit: None }, 60);
+                ask(engine, Command::Merge { machine, disk: None, limit: None, until: None }, 60);
             }
             drop(engine);
             let after = host.crash(CrashMode::Kill, 0);
@@ -361,7 +361,7 @@ fn run_engine(host: &MemHost, random: &mut Random) {
         Command::Rescan,
         Command::UndoApply(machine),
         Command::EmptyTrash { machine, all: false },
-        Command::Merge { machine, disk: None, limit: None },
+        Command::Merge { machine, disk: None, limit: None, until: None },
         Command::Verify { machine, at: None },
         Command::OpenFolder("/lib/web".into()),
         Command::Take { machine, label: "taken".into(), note: String::new(), memory: false },

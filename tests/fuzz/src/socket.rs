@@ -85,7 +85,7 @@ impl SocketTarget {
             7 => Command::SetNote { machine, snapshot, note: label },
             8 => Command::Apply { machine, snapshot, safety: Some(label) },
             9 => Command::Delete { machine, snapshots: vec![snapshot; random.below(9) as usize], subtree: true, free_now: true },
-            10 => Command::Merge { machine, disk: Some(DiskId(label)), limit: Some(ByteRate(-1e300)) },
+            10 => Command::Merge { machine, disk: Some(DiskId(label)), limit: Some(ByteRate(-1e300)), until: None },
             11 => Command::Job { machine, action: JobAction::Cancel },
             12 => Command::Verify { machine, at: Some(snapshot) },
             _ => Command::Undelete { machine, snapshot },

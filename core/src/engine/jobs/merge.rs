@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use chrono::{DateTime, TimeDelta, Utc};
+
 use super::{Context, Job, Step};
 use crate::cost::{MachineFacts, MergeWork};
 use crate::engine::running::Running;
@@ -15,11 +17,18 @@ use crate::units::{ByteCount, ByteRate};
 /// Data moved in one step while the machine runs: what it flushes waits for what a step flushes.
 const LIVE_STEP: ByteCount = ByteCount::mib(16);
 
+/// A merge that is to end by some time ends so much before, beside what a step takes.
+const END_MARGIN: TimeDelta = TimeDelta::milliseconds(500);
+
 pub(super) struct Merge {
     disk: Option<DiskId>,
     limit: RateLimit,
     /// A merge that was held back says nothing about how fast the volume is.
     limited_to: Option<ByteRate>,
+    /// It ends by then.
+    until: Option<DateTime<Utc>>,
+    /// How long the longest of the last steps took.
+    step_time: Duration,
     under_way: Option<UnderWay>,
     /// Whether the images were counted anew: a merge that was cut short has changed them.
     counted: bool,
@@ -42,11 +51,13 @@ struct UnderWay {
 }
 
 impl Merge {
-    pub fn new(disk: Option<DiskId>, limit: Option<ByteRate>) -> Self {
+    pub fn new(disk: Option<DiskId>, limit: Option<ByteRate>, until: Option<DateTime<Utc>>) -> Self {
         Self {
             disk,
             limit: RateLimit::new(limit),
             limited_to: limit,
+            until,
+            step_time: Duration::ZERO,
             under_way: None,
             counted: false,
             moved: ByteCount::ZERO,
@@ -103,6 +114,12 @@ impl Merge {
         text
     }
 
+    /// Whether another step might end too late.
+    fn is_over(&self, context: &Context<'_>) -> bool {
+        let step = TimeDelta::from_std(2 * self.step_time).unwrap_or_default() + END_MARGIN;
+        self.until.is_some_and(|until| context.options.clock.now() + step >= until)
+    }
+
     /// Lets go of what is under way; what was moved stays moved.
     fn let_go(&mut self, context: &mut Context<'_>) -> Result<(), Refusal> {
         let Some(UnderWay { execution, .. }) = self.under_way.take() else { return Ok(()) };
@@ -116,6 +133,11 @@ impl Merge {
 
 impl Job for Merge {
     fn step(&mut self, context: &mut Context<'_>) -> Result<Step, Refusal> {
+        if self.is_over(context) {
+            self.let_go(context)?;
+            let text = format!("its time is over: {} moved and stay moved; the rest is due still", self.moved);
+            return Ok(Step::Done(Answer::Done(text.clone()), text));
+        }
         if self.under_way.is_none() {
             // The plan is made from what the images say now.
             if !std::mem::replace(&mut self.counted, true) {
@@ -146,6 +168,7 @@ impl Job for Merge {
         let outcome = under_way.execution.step(&mut context.owned.store, budget)?;
         let took = clock.elapsed() - began;
         under_way.worked += took;
+        self.step_time = took.max(self.step_time / 2);
         let twice = under_way.execution.written_twice();
         let progress = under_way.execution.progress();
         under_way.pace.moved(progress.moved.saturating_sub(before), took);
@@ -193,7 +216,7 @@ impl Job for Merge {
     }
 
     fn command(&self, machine: MachineId) -> Option<Command> {
-        Some(Command::Merge { machine, disk: self.disk.clone(), limit: self.limited_to })
+        Some(Command::Merge { machine, disk: self.disk.clone(), limit: self.limited_to, until: self.until })
     }
 
     fn cancel(&mut self, context: &mut Context<'_>) -> Result<String, Refusal> {

@@ -98,7 +98,7 @@ pub(super) fn for_command(command: &Command) -> Option<(JobKind, Box<dyn Job>)> 
         | Command::SetSettings { .. }
         | Command::Resize { .. } => (JobKind::Edit, Box::new(edit::Edit(command.clone()))),
         Command::EmptyTrash { .. } => (JobKind::EmptyTrash, Box::new(edit::Edit(command.clone()))),
-        Command::Merge { disk, limit, .. } => (JobKind::Merge, Box::new(merge::Merge::new(disk.clone(), *limit))),
+        Command::Merge { disk, limit, until, .. } => (JobKind::Merge, Box::new(merge::Merge::new(disk.clone(), *limit, *until))),
         Command::BadUpdate(_) => (JobKind::Edit, Box::new(workload::BadUpdate)),
         Command::RunWorkload { milliseconds, seed, .. } => {
             (JobKind::RunWorkload, Box::new(workload::Run::new(Duration::from_millis(*milliseconds), *seed)))

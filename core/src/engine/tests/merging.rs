@@ -45,7 +45,7 @@ fn depth(bench: &mut Bench, machine: MachineId) -> usize {
 fn merge_and_compare(bench: &mut Bench, machine: MachineId, kept: &[SnapshotId]) {
     let was: Vec<_> = kept.iter().map(|snapshot| bench.content(machine, Some(*snapshot))).collect();
     assert_eq!(runs(bench, machine), DISKS.len());
-    bench.done(Command::Merge { machine, disk: None, limit: None });
+    bench.done(Command::Merge { machine, disk: None, limit: None, until: None });
     assert_eq!(bench.state(machine).power, Power::Running);
     assert_eq!(runs(bench, machine), 0, "all is merged");
     bench.pass(Duration::from_millis(200));
@@ -91,9 +91,9 @@ fn other_commands_come_in_while_a_running_machine_is_merged() {
     delete(&mut bench, machine, &taken[1..]);
     let was = bench.content(machine, Some(taken[0]));
     let slow = Some(ByteRate(8e6));
-    let merge = bench.submit(Command::Merge { machine, disk: None, limit: slow }, Mode::Do);
+    let merge = bench.submit(Command::Merge { machine, disk: None, limit: slow, until: None }, Mode::Do);
     bench.pass(Duration::from_millis(300));
-    let busy = bench.ask(Command::Merge { machine, disk: None, limit: None }).expect_err("one is under way");
+    let busy = bench.ask(Command::Merge { machine, disk: None, limit: None, until: None }).expect_err("one is under way");
     assert_eq!(busy.kind, RefusalKind::Rule);
     let with_memory = bench.take(machine, "in between", true);
     bench.pass(Duration::from_millis(200));
@@ -109,7 +109,9 @@ fn other_commands_come_in_while_a_running_machine_is_merged() {
     let cancelled = bench.wait(merge).expect_err("it was cancelled");
     assert!(cancelled.reason.contains("stay moved"), "{}", cancelled.reason);
     assert_eq!(bench.state(machine).power, Power::Running);
-    let Answer::Done(text) = bench.done(Command::Merge { machine, disk: None, limit: None }) else { panic!("not done") };
+    let Answer::Done(text) = bench.done(Command::Merge { machine, disk: None, limit: None, until: None }) else {
+        panic!("not done")
+    };
     assert!(text.contains("merge"), "{text}");
     assert_eq!(runs(&mut bench, machine), 0);
     assert_eq!(bench.content(machine, Some(taken[0])), was);
@@ -130,7 +132,7 @@ fn a_machine_that_dies_while_it_is_merged_loses_nothing() {
         let (machine, taken) = running(&mut bench, quick(), 3);
         delete(&mut bench, machine, &taken[1..]);
         let was = bench.content(machine, Some(taken[0]));
-        bench.submit(Command::Merge { machine, disk: None, limit: Some(ByteRate(100e3)) }, Mode::Do);
+        bench.submit(Command::Merge { machine, disk: None, limit: Some(ByteRate(100e3)), until: None }, Mode::Do);
         bench.pass(Duration::from_millis(at));
         let mut bench = bench.reopen();
         bench.pass(Duration::from_millis(20));
@@ -139,7 +141,7 @@ fn a_machine_that_dies_while_it_is_merged_loses_nothing() {
         cut += runs(&mut bench, machine);
         // Where there was little to move, it was complete.
         if runs(&mut bench, machine) > 0 {
-            bench.done(Command::Merge { machine, disk: None, limit: None });
+            bench.done(Command::Merge { machine, disk: None, limit: None, until: None });
         }
         assert_eq!(bench.content(machine, Some(taken[0])), was);
         bench.verify(machine, Some(taken[0]));
@@ -155,7 +157,7 @@ fn a_merge_of_a_stopped_machine_gives_way_to_its_start_and_goes_on_live() {
     bench.done(Command::Stop(machine));
     delete(&mut bench, machine, &taken[1..]);
     let limit = Some(ByteRate(256.0 * 1024.0));
-    let merge = bench.submit(Command::Merge { machine, disk: None, limit }, Mode::Do);
+    let merge = bench.submit(Command::Merge { machine, disk: None, limit, until: None }, Mode::Do);
     bench.until("the merge to have moved something", |bench| bench.jobs.last().is_some_and(|job| job.done > ByteCount::ZERO));
     bench.done(Command::Start(machine));
     assert_eq!(bench.state(machine).power, Power::Running);
@@ -165,7 +167,7 @@ fn a_merge_of_a_stopped_machine_gives_way_to_its_start_and_goes_on_live() {
     bench.done(Command::Job { machine, action: JobAction::Cancel });
     let ended = bench.wait(merge).unwrap_err();
     assert!(ended.reason.contains("moved and stay moved"), "{ended}");
-    bench.done(Command::Merge { machine, disk: None, limit: None });
+    bench.done(Command::Merge { machine, disk: None, limit: None, until: None });
     assert_eq!((runs(&mut bench, machine), bench.state(machine).power.clone()), (0, Power::Running));
     bench.done(Command::Stop(machine));
     bench.verify(machine, None);

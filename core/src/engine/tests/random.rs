@@ -96,7 +96,7 @@ fn sequence(seed: u64, until: Instant) -> usize {
                 }
             }
             (8, _) => match random.below(3) {
-                0 => done_or_idle(&mut bench, Command::Merge { machine, disk: None, limit: None }),
+                0 => done_or_idle(&mut bench, Command::Merge { machine, disk: None, limit: None, until: None }),
                 1 => done_or_idle(&mut bench, Command::EmptyTrash { machine, all: true }),
                 _ => {
                     bench = bench.reopen();
@@ -107,7 +107,7 @@ fn sequence(seed: u64, until: Instant) -> usize {
         }
         check(&mut bench, machine, &model, seed, step);
     }
-    done_or_idle(&mut bench, Command::Merge { machine, disk: None, limit: None });
+    done_or_idle(&mut bench, Command::Merge { machine, disk: None, limit: None, until: None });
     check(&mut bench, machine, &model, seed, 60);
     60
 }

@@ -176,7 +176,7 @@ fn a_merge_goes_on_while_the_machine_waits_and_lets_it_go_on() {
     // What the merge gives back is enough, and by far not all of it is needed.
     leave_free(&host, ByteCount::mib(250).saturating_sub(ByteCount(can.merges.comes_back.0 / 2)));
     assert_eq!(power(&mut bench, machine), Power::NoRoom);
-    let merged = bench.done(Command::Merge { machine, disk: None, limit: None });
+    let merged = bench.done(Command::Merge { machine, disk: None, limit: None, until: None });
     assert!(matches!(&merged, Answer::Done(text) if text.starts_with("1 merge is done")), "{merged:?}");
     until(&mut bench, machine, &Power::Running);
     assert_eq!(host.faults_met(), 0);

@@ -31,7 +31,7 @@ fn take_apply_branch_delete_and_merge_keep_every_node() {
     let state = bench.state(machine);
     assert!(state.machine.ghosts.contains_key(&second));
     assert_eq!(Tree::of(&state.machine).runs().len(), DISKS.len());
-    bench.done(Command::Merge { machine, disk: None, limit: None });
+    bench.done(Command::Merge { machine, disk: None, limit: None, until: None });
     let state = bench.state(machine);
     assert!(state.machine.ghosts.is_empty(), "nothing of the second is left");
     assert!(Tree::of(&state.machine).runs().is_empty());
@@ -85,7 +85,7 @@ fn a_plan_says_what_is_then_done() {
     assert!(bench.state(machine).machine.ghosts.is_empty(), "a plan changes nothing");
     bench.done(delete);
     assert!(bench.state(machine).machine.generation > generation);
-    bench.done(Command::Merge { machine, disk: None, limit: None });
+    bench.done(Command::Merge { machine, disk: None, limit: None, until: None });
     let merged = bench.jobs.iter().rfind(|job| job.kind == JobKind::Merge).expect("a merge was told of").clone();
     assert!(planned.merges.data > ByteCount::ZERO);
     assert_eq!(merged.done, planned.merges.data);
@@ -101,7 +101,7 @@ fn a_merge_is_paused_cancelled_and_goes_on_later() {
     let second = bench.take(machine, "second", false);
     let was = bench.content(machine, Some(second));
     bench.done(Command::Delete { machine, snapshots: vec![first], subtree: false, free_now: false });
-    let id = bench.submit(Command::Merge { machine, disk: None, limit: Some(ByteRate(400_000.0)) }, Mode::Do);
+    let id = bench.submit(Command::Merge { machine, disk: None, limit: Some(ByteRate(400_000.0)), until: None }, Mode::Do);
     bench.pass(std::time::Duration::from_millis(700));
     bench.done(Command::Job { machine, action: JobAction::Pause });
     let paused = bench.jobs.last().expect("a job").clone();
@@ -109,7 +109,7 @@ fn a_merge_is_paused_cancelled_and_goes_on_later() {
     assert!(paused.done > ByteCount::ZERO && paused.done < paused.total, "{paused:?}");
     bench.pass(std::time::Duration::from_millis(200));
     assert_eq!(bench.jobs.last().expect("a job").done, paused.done, "a paused merge moves nothing");
-    let busy = bench.ask(Command::Merge { machine, disk: None, limit: None }).unwrap_err();
+    let busy = bench.ask(Command::Merge { machine, disk: None, limit: None, until: None }).unwrap_err();
     assert_eq!(busy.kind, RefusalKind::Rule);
     bench.take(machine, "in between", false);
     assert_eq!(bench.jobs.iter().rfind(|job| job.kind == JobKind::Merge).map(|job| &job.phase), Some(&JobPhase::Paused));
@@ -120,7 +120,7 @@ fn a_merge_is_paused_cancelled_and_goes_on_later() {
     bench.pass(std::time::Duration::from_millis(100));
     let refused = bench.ask(Command::Undelete { machine, snapshot: first }).unwrap_err();
     assert_eq!(refused.kind, RefusalKind::Rule, "a merge that has started can't be taken back: {refused}");
-    bench.done(Command::Merge { machine, disk: None, limit: None });
+    bench.done(Command::Merge { machine, disk: None, limit: None, until: None });
     let rest = bench.jobs.iter().rfind(|job| job.kind == JobKind::Merge).expect("a merge").clone();
     assert!(rest.total <= paused.total.saturating_sub(paused.done), "what was moved is not moved again: {rest:?}");
     assert_eq!(bench.content(machine, Some(second)), was);
@@ -140,7 +140,7 @@ fn several_runs_of_one_disk_are_merged_by_one_job() {
     let was = kept.map(|at| bench.content(machine, at));
     bench.done(Command::Delete { machine, snapshots: deleted, subtree: false, free_now: false });
     assert_eq!(Tree::of(&bench.state(machine).machine).runs().len(), 4);
-    bench.done(Command::Merge { machine, disk: None, limit: None });
+    bench.done(Command::Merge { machine, disk: None, limit: None, until: None });
     assert!(Tree::of(&bench.state(machine).machine).runs().is_empty());
     for (at, was) in kept.into_iter().zip(was) {
         assert!(bench.content(machine, at) == was, "{at:?} has changed");
@@ -198,7 +198,7 @@ fn a_disk_grows_above_its_snapshots() {
     bench.done(Command::UndoApply(machine));
     // Merged into what was smaller, all of it shows.
     bench.done(Command::Delete { machine, snapshots: vec![small], subtree: false, free_now: true });
-    bench.done(Command::Merge { machine, disk: None, limit: None });
+    bench.done(Command::Merge { machine, disk: None, limit: None, until: None });
     assert_eq!(bench.content(machine, Some(large)), was_large);
     bench.verify(machine, Some(large));
     bench.verify(machine, None);

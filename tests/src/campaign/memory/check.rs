@@ -25,7 +25,7 @@ impl Round<'_> {
         }
         self.desk.ask(Command::Rescan)?;
         for at in 0..self.subjects.len() {
-            let all = Command::Merge { machine: self.subjects[at].id, disk: None, limit: None };
+            let all = Command::Merge { machine: self.subjects[at].id, disk: None, limit: None, until: None };
             self.desk.ask(Command::EmptyTrash { machine: self.subjects[at].id, all: true })?;
             let merged = self.desk.ask(all)?;
             self.desk.ask(Command::EmptyTrash { machine: self.subjects[at].id, all: true })?;

@@ -157,7 +157,7 @@ impl Round<'_> {
     }
 
     pub(super) fn merge(&mut self, at: usize) -> Result<Expected, String> {
-        let done = self.ask(Command::Merge { machine: self.subjects[at].id, disk: None, limit: None })?;
+        let done = self.ask(Command::Merge { machine: self.subjects[at].id, disk: None, limit: None, until: None })?;
         Ok(self.same(at, done))
     }
 
@@ -165,7 +165,7 @@ impl Round<'_> {
     pub(super) fn merge_cut_short(&mut self, at: usize) -> Result<Expected, String> {
         let machine = self.subjects[at].id;
         let limit = Some(ByteRate(2e6));
-        let id = self.desk.submit(Command::Merge { machine, disk: None, limit });
+        let id = self.desk.submit(Command::Merge { machine, disk: None, limit, until: None });
         for action in [JobAction::Pause, JobAction::Resume, JobAction::Cancel] {
             for _ in 0..self.random.below(400) {
                 self.desk.tick();
@@ -182,7 +182,12 @@ impl Round<'_> {
 
     /// A merge begins, and goes on while something is done with another machine.
     pub(super) fn merge_beside(&mut self, at: usize) -> Result<Expected, String> {
-        let id = self.desk.submit(Command::Merge { machine: self.subjects[at].id, disk: None, limit: Some(ByteRate(1e6)) });
+        let id = self.desk.submit(Command::Merge {
+            machine: self.subjects[at].id,
+            disk: None,
+            limit: Some(ByteRate(1e6)),
+            until: None,
+        });
         self.desk.tick();
         let other = (at + 1) % self.subjects.len();
         let take = Command::Take { machine: self.subjects[other].id, label: String::new(), note: String::new(), memory: false };
