@@ -241,7 +241,7 @@ impl HostFile for OsFile {
 }
 
 /// How often a lock that somebody has is tried again, and how long is waited in between.
-const LOCK_TRIES: u32 = 20;
+const LOCK_TRIES: u32 = 100;
 const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// A child process that was just started has this process's locks until it runs its own program: what was

@@ -64,7 +64,7 @@ impl SourceFile {
         if modules.last().is_some_and(|last| matches!(last.as_str(), "mod" | "lib" | "main")) {
             modules.pop();
         }
-        let for_tests = modules.iter().any(|module| module == "tests");
+        let for_tests = modules.iter().any(|module| module == "tests" || module.ends_with("_tests"));
         Self { path: path.to_path_buf(), modules, for_tests, lines: text.lines().count(), code: without_tests(&blanked(text)) }
     }
 

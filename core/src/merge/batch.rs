@@ -1,5 +1,6 @@
 //! One batch: what is copied, and what may be marked afterwards.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 
 use super::survey::{Images, Piece, sweep};
@@ -30,11 +31,11 @@ pub(super) struct Batch {
     /// Everything before this is done once the batch is.
     pub(super) end: u64,
     pub(super) moves: Vec<Move>,
-    /// Per image of the run: stretches that the target has once the batch is copied, and that it holds while a newer
-    /// image hides them. Filled only above the target.
-    pub(super) hidden: Vec<Vec<(u64, u64)>>,
-    /// The same for those of which it is the newest owner.
-    pub(super) owned: Vec<Vec<(u64, u64)>>,
+    /// Per image of the run: stretches that it holds and that the target has once the batch is copied.
+    /// Filled only above the target.
+    pub(super) marks: Vec<Vec<(u64, u64)>>,
+    /// Per image of the run: the images between the target and it of whose marks it hides some.
+    pub(super) hides: Vec<BTreeSet<usize>>,
 }
 
 impl Batch {
@@ -72,8 +73,7 @@ impl Batch {
         let (grain, unit) = (4096, unit.max(1));
         let budget = (budget / grain * grain).max(grain);
         let blocks: Vec<u64> = images.iter().map(|image| image.info().block_size.0.max(1)).collect();
-        let none = vec![Vec::new(); images.len()];
-        let mut batch = Self { end: from, moves: Vec::new(), hidden: none.clone(), owned: none };
+        let mut batch = Self::empty(from, images.len());
         let (mut data, mut cut) = (0, false);
         // Set once the budget is used up inside a block that must not be divided.
         let mut until = None;
@@ -103,13 +103,13 @@ impl Batch {
                 data += if is_data { length } else { 0 };
                 let done = host_offset.is_none() && piece.held[target] == Presence::Zero;
                 batch.moves.push(Move { offset: piece.offset, length, source, host_offset, done });
-                for above in target + 1..source {
+                for above in target + 1..=source {
                     if piece.held[above] != Presence::Absent {
-                        join(&mut batch.hidden[above], piece.offset, length);
+                        join(&mut batch.marks[above], piece.offset, length);
+                        if above < source {
+                            batch.hides[source].insert(above);
+                        }
                     }
-                }
-                if source > target {
-                    join(&mut batch.owned[source], piece.offset, length);
                 }
             }
             batch.end = piece.offset + length;
@@ -122,13 +122,33 @@ impl Batch {
         Ok(batch)
     }
 
+    /// Nothing yet, of a run of so many images.
+    pub(super) fn empty(end: u64, images: usize) -> Self {
+        Self { end, moves: Vec::new(), marks: vec![Vec::new(); images], hides: vec![BTreeSet::new(); images] }
+    }
+
+    /// The images to be marked, in rounds: what hides marks of others comes after these; within a round nothing depends on
+    /// the order.
+    pub(super) fn rounds(&self) -> Vec<Vec<usize>> {
+        let mut round_of = vec![0; self.marks.len()];
+        let mut rounds: Vec<Vec<usize>> = Vec::new();
+        for image in 0..self.marks.len() {
+            round_of[image] = self.hides[image].iter().map(|below| round_of[*below] + 1).max().unwrap_or(0);
+            if !self.marks[image].is_empty() {
+                rounds.resize_with(rounds.len().max(round_of[image] + 1), Vec::new);
+                rounds[round_of[image]].push(image);
+            }
+        }
+        rounds
+    }
+
     fn cut_to(&mut self, end: u64) {
         self.end = end;
         self.moves.retain_mut(|step| {
             step.length = step.length.min(end.saturating_sub(step.offset));
             step.length > 0
         });
-        for marks in self.hidden.iter_mut().chain(&mut self.owned) {
+        for marks in &mut self.marks {
             marks.retain_mut(|(offset, length)| {
                 *length = (*length).min(end.saturating_sub(*offset));
                 *length > 0

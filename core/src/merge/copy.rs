@@ -240,18 +240,18 @@ impl RunMerge {
         Ok(batch.end)
     }
 
-    /// What is hidden is marked first, durably, in all images; then what its newest owner holds.
+    /// What hides marks of another image is marked after that one's are durable, so that the newest owner goes last.
     fn mark_above(&mut self, batch: &Batch) -> Result<()> {
-        let mut rounds = [&batch.hidden, &batch.owned];
+        let mut rounds = batch.rounds();
         if !self.rules.keep(Rule::ShadowFirst) {
             rounds.reverse();
         }
-        rounds.into_iter().try_for_each(|marks| self.mark_all(marks))
+        rounds.into_iter().try_for_each(|round| self.mark_all(&round, &batch.marks))
     }
 
     /// Marks that don't depend on one another, per image; durable when it returns.
-    fn mark_all(&mut self, marks: &[Vec<(u64, u64)>]) -> Result<()> {
-        let marked = (0..marks.len()).filter(|image| !marks[*image].is_empty());
+    fn mark_all(&mut self, images: &[usize], marks: &[Vec<(u64, u64)>]) -> Result<()> {
+        let marked = images.iter().copied().filter(|image| !marks[*image].is_empty());
         let given_back = together(marked, self.at_once, |image| self.mark_image(image, &marks[image]))?;
         self.progress.given_back += given_back.into_iter().map(|(_, given_back)| given_back).sum();
         Ok(())
@@ -274,7 +274,7 @@ impl RunMerge {
                 super::batch::join(marks, extent.offset, extent.length);
             }
         }
-        self.mark_all(&marks)
+        self.mark_all(&(0..self.target).collect::<Vec<_>>(), &marks)
     }
 
     pub(super) fn mark(&mut self, image: usize, stretches: &[(u64, u64)]) -> Result<()> {

@@ -120,7 +120,7 @@ impl RunMerge {
         live.mirror(from, range.1);
         drop(held);
 
-        let copied = Batch { end: range.1, moves: grain.moves, hidden: Vec::new(), owned: Vec::new() };
+        let copied = Batch { moves: grain.moves, ..Batch::empty(range.1, 0) };
         self.progress.moved += ByteCount(copied.data());
         self.progress.zeroed += ByteCount(copied.zeros());
         self.progress.stretches += copied.stretches();

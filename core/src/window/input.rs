@@ -4,9 +4,12 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::{Occurrence, OccurrenceKey};
-use crate::cost::{BATCH, Calibration, Growth, MachineFacts, MergeCost, merge_costs};
+use crate::cost::{Calibration, Growth, MachineFacts, MergeCost, merge_costs};
 use crate::snapshot::{DiskId, ImageId, MachineId};
 use crate::units::{ByteCount, ByteRate};
+
+/// What a merge moves before it can pause, where that would otherwise take longer than a second.
+pub(super) const STEP: ByteCount = ByteCount::mib(64);
 
 /// All that a plan follows from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -95,7 +98,7 @@ pub struct PlanParameters {
 
 impl Default for PlanParameters {
     fn default() -> Self {
-        Self { shutdown_seconds: 300.0, start_seconds: 180.0, batch: BATCH }
+        Self { shutdown_seconds: 300.0, start_seconds: 180.0, batch: STEP }
     }
 }
 

@@ -11,7 +11,8 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
 
-use crate::cost::{BATCH, MergeMode};
+use super::input::STEP;
+use crate::cost::MergeMode;
 use crate::snapshot::MachineId;
 use crate::units::ByteRate;
 
@@ -143,7 +144,7 @@ pub enum WindowProblem {
 }
 
 /// The lowest rate limit: a batch within about a quarter of an hour.
-const LOWEST_LIMIT: f64 = BATCH.0 as f64 / 1024.0;
+const LOWEST_LIMIT: f64 = STEP.0 as f64 / 1024.0;
 /// The longest gap that clocks have skipped: a whole day, when a country crossed the date line.
 const LONGEST_GAP_MINUTES: i64 = 25 * 60;
 

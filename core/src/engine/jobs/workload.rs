@@ -70,18 +70,19 @@ impl Run {
         let saved_memory = saved_memory.transpose().map_err(|error| Refusal::failed(format!("the saved memory: {error}")))?;
         let setup = Setup { configuration, disks: in_order(machine, &disks), saved_memory, clock: context.options.clock.clone() };
         let workload = Workload::new(&setup).map_err(|error| Refusal::failed(error.to_string()))?;
+        // From its first write on the disks are further than the saved memory, also if this process is killed.
+        owned.store.clear_memory()?;
         Ok(AtWork { workload, disks: setup.disks })
     }
 
-    /// Flushes the disks; memory is given up as when power is cut, so it is forgotten where there was some.
-    fn end(&mut self, context: &mut Context<'_>) -> Result<String, Refusal> {
+    /// Flushes the disks; memory is given up as when power is cut.
+    fn end(&mut self) -> Result<String, Refusal> {
         let Some(AtWork { workload, disks }) = self.at_work.take() else { return Ok("it did not run".into()) };
         for disk in &disks {
             disk.flush()?;
         }
         let (counters, wrong) = (workload.counters(), workload.wrong());
         drop((workload, disks));
-        context.owned.store.clear_memory()?;
         match wrong.first() {
             Some(first) => Err(Refusal::failed(format!("it read back something wrong: {first}"))),
             None => Ok(format!("it ran: {} disk writes; {} read back and right", counters.disk_writes, counters.verified)),
@@ -116,7 +117,7 @@ impl Job for Run {
                 }
             };
         }
-        let text = self.end(context)?;
+        let text = self.end()?;
         Ok(Step::Done(Answer::Done(text.clone()), text))
     }
 
@@ -124,8 +125,8 @@ impl Job for Run {
         true
     }
 
-    fn cancel(&mut self, context: &mut Context<'_>) -> Result<String, Refusal> {
-        self.end(context)
+    fn cancel(&mut self, _: &mut Context<'_>) -> Result<String, Refusal> {
+        self.end()
     }
 }
 

@@ -1,8 +1,11 @@
 //! A machine that is off.
 
+use std::time::Duration;
+
 use super::{Bench, quick};
-use crate::engine::{Answer, Command, JobAction, JobKind, JobPhase, Mode, Plan, RefusalKind};
+use crate::engine::{Answer, Command, JobAction, JobKind, JobPhase, Mode, Plan, Power, RefusalKind};
 use crate::snapshot::Tree;
+use crate::testing::{CrashMode, MemHost};
 use crate::units::{ByteCount, ByteRate};
 
 const DISKS: [ByteCount; 2] = [ByteCount::mib(24), ByteCount::mib(8)];
@@ -239,4 +242,24 @@ fn nothing_runs_the_disks_of_others() {
     let taken = bench.take(machine, "kept", false);
     bench.done(Command::Apply { machine, snapshot: taken, safety: None });
     assert_eq!(bench.content(machine, None), was);
+}
+
+#[test]
+fn a_run_that_is_killed_leaves_no_memory_that_is_older_than_the_disks() {
+    let host = MemHost::new();
+    let mut bench = Bench::in_memory(&host);
+    let machine = bench.create("m", ByteCount::mib(1), &[ByteCount::mib(16)], quick());
+    bench.done(Command::Start(machine));
+    bench.pass(Duration::from_millis(200));
+    let snapshot = bench.take(machine, "a", true);
+    bench.done(Command::Stop(machine));
+    bench.done(Command::Apply { machine, snapshot, safety: None });
+    assert_eq!(bench.state(machine).power, Power::Saved);
+
+    bench.submit(Command::RunWorkload { machine, milliseconds: 3_600_000, seed: None }, Mode::Do);
+    bench.pass(Duration::from_millis(300));
+    let host = host.crash(CrashMode::Kill, 1);
+    let mut after = Bench::in_memory(&host);
+    assert_eq!(after.state(machine).power, Power::Off);
+    after.verify(machine, None);
 }
