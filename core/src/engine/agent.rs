@@ -40,7 +40,7 @@ const LOOK: Duration = Duration::from_millis(200);
 
 /// Carries out the plan of a library.
 pub struct Agent {
-    engine: Engine,
+    pub(super) engine: Engine,
     clock: SharedClock,
     me: SubscriberId,
     events: Receiver<Event>,
@@ -169,7 +169,7 @@ impl Agent {
         self.said.push(format!("{name}: {what}"));
     }
 
-    fn ask(&mut self, command: Command) -> RequestId {
+    pub(super) fn ask(&mut self, command: Command) -> RequestId {
         self.requests += 1;
         let id = RequestId(self.requests);
         self.engine.submit(self.me, Request { id, command, mode: Mode::Do, expected_generation: None });

@@ -1,5 +1,6 @@
 //! The engine as a whole, on real files, driven by hand.
 
+mod agent;
 mod merging;
 mod planning;
 mod random;

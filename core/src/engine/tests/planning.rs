@@ -22,12 +22,12 @@ struct Planned {
     machine: MachineId,
 }
 
-fn open(host: &MemHost, clock: &std::sync::Arc<FakeClock>) -> Bench {
+pub(super) fn open(host: &MemHost, clock: &std::sync::Arc<FakeClock>) -> Bench {
     Bench::at(tempfile::tempdir().unwrap(), host.shared(), "/library".into(), clock.clone())
 }
 
 /// Lets an engine look around.
-fn look(bench: &mut Bench, clock: &FakeClock) {
+pub(super) fn look(bench: &mut Bench, clock: &FakeClock) {
     for _ in 0..5 {
         bench.engine.tick();
         clock.advance(Duration::from_secs(2));
@@ -75,17 +75,17 @@ impl Planned {
     }
 }
 
-fn local(at: DateTime<Utc>) -> NaiveDateTime {
+pub(super) fn local(at: DateTime<Utc>) -> NaiveDateTime {
     at.with_timezone(&Local).naive_local()
 }
 
-fn now() -> DateTime<Utc> {
+pub(super) fn now() -> DateTime<Utc> {
     use crate::clock::Clock;
     FakeClock::noon().now()
 }
 
 /// In so many hours, for so many.
-fn window(name: &str, in_hours: i64, hours: i64) -> MaintenanceWindow {
+pub(super) fn window(name: &str, in_hours: i64, hours: i64) -> MaintenanceWindow {
     let (from, to) = (now() + TimeDelta::hours(in_hours), now() + TimeDelta::hours(in_hours + hours));
     MaintenanceWindow {
         id: WindowId::new(),
