@@ -15,7 +15,6 @@ use crate::snapshot::{FileMove, Growth, ImageId, keep_on_new_leaves};
 /// made durable first, and the folders of what is found done already are flushed like those of what is done now.
 pub(super) fn recover(store: &mut MachineStore) -> Result<Vec<String>> {
     let mut said = Vec::new();
-    flush(store, BTreeSet::from([store.dir.clone()]))?;
     match store.journal.clone() {
         None | Some(Journal::Switch(_)) => return Ok(said),
         Some(Journal::Create(_)) => {}
