@@ -98,6 +98,7 @@ impl MachineStore {
             store.journal = Some(journal.entry);
             store.recovered.0 = recovery::recover(&mut store)?;
         }
+        recovery::settle_merges(&store)?;
         Ok(store)
     }
 

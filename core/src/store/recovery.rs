@@ -32,6 +32,21 @@ pub(super) fn recover(store: &mut MachineStore) -> Result<Vec<String>> {
     Ok(said)
 }
 
+/// A machine that ran while it was merged, and was killed, may have written to images under its leaf, which nobody would
+/// flush: neither its next start, that writes to its leaf alone, nor what it flushes then.
+pub(super) fn settle_merges(store: &MachineStore) -> Result<()> {
+    if store.pending_switch().is_some() {
+        return Ok(());
+    }
+    let images = store.machine.merges.iter().flat_map(|merge| &merge.run);
+    for image in images.filter(|image| store.machine.images.contains_key(image)) {
+        let image = open_image(store, *image, Access::Write)?;
+        image.flush()?;
+        image.freeze()?;
+    }
+    Ok(())
+}
+
 fn recover_take(store: &mut MachineStore, record: &TakeRecord) -> Result<Option<String>> {
     if store.machine.generation > record.generation {
         if !store.machine.snapshots.contains_key(&record.snapshot) {
