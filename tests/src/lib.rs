@@ -9,7 +9,10 @@ pub mod driver;
 pub mod kept;
 pub mod lab;
 pub mod measure;
+pub mod peer;
 #[cfg(unix)]
 pub mod program;
 pub mod source;
+#[cfg(unix)]
+pub mod storage_daemon;
 pub mod witness;

@@ -1,7 +1,8 @@
 //! Merging under a machine that goes on writing and flushing between the steps, cut off at the merge's every step (drawn
 //! by a seed; with `SNAPTREE_EVERY_STEP=1`, at every one) by a kill and by losses of power. Afterwards every kept snapshot
-//! reads as it did; what the machine flushed is there, and after a kill all that was acknowledged. Then the merge is done
-//! to its end: all that was moved is at most the plan, a batch for the crash, and what the machine wrote meanwhile.
+//! reads as it did; what the machine flushed is there, and after a kill all that was acknowledged; all of that stays when
+//! the machine starts, flushes, and power is lost then. Then the merge is done to its end: all that was moved is at most
+//! the plan, a batch for the crash, and what the machine wrote meanwhile.
 
 use std::sync::Arc;
 
@@ -159,6 +160,10 @@ fn merge_under_a_machine(name: &str, seed: u64, shape: &Shape, deleted: &[&str],
             drop(chain);
             contents.insert(NOW.into(), found.into_iter().next().expect("a disk"));
             assert_eq!(lab::difference(&store, &contents), None, "after the crash");
+            // What the machine has seen and flushed since then is durable, in whichever image it stands.
+            let later = lab::open(&host.crash(CrashMode::PowerLoss, point.seed)).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(lab::difference(&later, &contents), None, "after the crash, a flush and a loss of power");
+            drop(later);
             let mut moved = Moved::default();
             lab::merge_all(&mut store, place, BUDGET, &mut moved).unwrap_or_else(|error| panic!("{error}"));
             assert!(Tree::of(store.machine()).runs().is_empty() && (moved.moved == 0 || ended.done.is_err()));

@@ -17,12 +17,15 @@ use crate::units::ByteCount;
 
 /// Longest manifest that is looked at, in bytes.
 const MANIFEST_LIMIT: u64 = 64 << 20;
+/// After so long what couldn't be read is tried again.
+const SCAN_AGAIN: Duration = Duration::from_secs(10);
 /// What is said of a machine whose owner went away while it ran.
 const OWNER_ENDED: &str = "its owner process ended without stopping it. What was flushed is on its disks; start it to go on.";
 
 impl Engine {
     /// Reads the library and the opened folders anew.
     pub(super) fn scan(&mut self) -> Result<(), Refusal> {
+        self.last_scan = self.options.clock.elapsed();
         let scan = self.library.scan()?;
         self.problems = scan.problems;
         let mut seen: Vec<MachineId> = Vec::new();
@@ -148,7 +151,9 @@ impl Engine {
         self.watch_handed_over();
         self.empty_old_trash();
         let ids: Vec<_> = self.machines.keys().copied().collect();
-        let mut rescan = self.only.is_none() && self.folder_changed();
+        // What couldn't be read may be readable later.
+        let again = !self.problems.is_empty() && self.options.clock.elapsed() >= self.last_scan + SCAN_AGAIN;
+        let mut rescan = self.only.is_none() && (again || self.folder_changed());
         for id in ids {
             let Some(entry) = self.machines.get_mut(&id) else { continue };
             if let Some(child) = &mut entry.child

@@ -135,6 +135,7 @@ pub struct Engine {
     pub(super) sender: Sender<Inbox>,
     receiver: Receiver<Inbox>,
     next_look: Duration,
+    pub(super) last_scan: Duration,
     quit: bool,
 }
 
@@ -165,6 +166,7 @@ impl Engine {
             sender,
             receiver,
             next_look: Duration::ZERO,
+            last_scan: Duration::ZERO,
             quit: false,
         };
         engine.scan()?;

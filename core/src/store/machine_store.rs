@@ -84,6 +84,8 @@ impl MachineStore {
             }
         }
         remove_trials(&**host, dir);
+        // What a killed process has published last counts from now on, so it mustn't be lost with the power any more.
+        host.flush_dir(dir).map_err(|error| StoreError::io(dir, "flush the folder", error))?;
         if host.exists(&dir.join(JOURNAL)) {
             let journal = Self::read_journal(host, dir)?;
             if journal.machine != store.machine.id {
@@ -96,6 +98,7 @@ impl MachineStore {
             store.journal = Some(journal.entry);
             store.recovered.0 = recovery::recover(&mut store)?;
         }
+        recovery::settle_merges(&store)?;
         Ok(store)
     }
 

@@ -15,7 +15,6 @@ use crate::snapshot::{FileMove, Growth, ImageId, keep_on_new_leaves};
 /// made durable first, and the folders of what is found done already are flushed like those of what is done now.
 pub(super) fn recover(store: &mut MachineStore) -> Result<Vec<String>> {
     let mut said = Vec::new();
-    flush(store, BTreeSet::from([store.dir.clone()]))?;
     match store.journal.clone() {
         None | Some(Journal::Switch(_)) => return Ok(said),
         Some(Journal::Create(_)) => {}
@@ -31,6 +30,21 @@ pub(super) fn recover(store: &mut MachineStore) -> Result<Vec<String>> {
     }
     store.clear_journal()?;
     Ok(said)
+}
+
+/// A machine that ran while it was merged, and was killed, may have written to images under its leaf, which nobody would
+/// flush: neither its next start, that writes to its leaf alone, nor what it flushes then.
+pub(super) fn settle_merges(store: &MachineStore) -> Result<()> {
+    if store.pending_switch().is_some() {
+        return Ok(());
+    }
+    let images = store.machine.merges.iter().flat_map(|merge| &merge.run);
+    for image in images.filter(|image| store.machine.images.contains_key(image)) {
+        let image = open_image(store, *image, Access::Write)?;
+        image.flush()?;
+        image.freeze()?;
+    }
+    Ok(())
 }
 
 fn recover_take(store: &mut MachineStore, record: &TakeRecord) -> Result<Option<String>> {

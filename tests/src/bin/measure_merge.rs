@@ -3,71 +3,18 @@
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Instant;
 
 use anyhow::{Context, Result, ensure};
 use snaptree_core::chain::{Chain, Gate};
-use snaptree_core::disk::{self, CreateOptions, ImageFormat};
 use snaptree_core::host_file::{Access, OsHost};
 use snaptree_core::merge::merge_files;
 use snaptree_core::testing::Random;
-use snaptree_core::units::ByteCount;
 use snaptree_tests::measure::Spread;
-use snaptree_tests::witness::{sha256_of, sha256_of_chain};
+use snaptree_tests::peer::{Write, our_chain, our_layer, run, same_content, their_chain, their_layer};
 
 const MIB: u64 = 1 << 20;
-
-/// Offset, length and the byte that is written.
-type Write = (u64, u64, u8);
-
-fn run(command: &mut Command) -> Result<()> {
-    let output = command.stdin(Stdio::null()).output().with_context(|| format!("{command:?}"))?;
-    ensure!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
-fn name(layer: usize) -> String {
-    format!("layer{layer}")
-}
-
-fn ours(folder: &Path, size: u64, layers: &[Vec<Write>]) -> Result<()> {
-    let host = OsHost::shared();
-    let path = |layer: usize| folder.join(name(layer) + ".vhdx");
-    let base = disk::create(&host, &path(0), ImageFormat::Vhdx, &CreateOptions::dynamic(ByteCount(size)))?;
-    let chain = Chain::from_images(vec![base])?;
-    for (layer, writes) in layers.iter().enumerate() {
-        if layer > 0 {
-            let old = chain.images().pop().context("a leaf")?;
-            old.pin_data_write_id()?;
-            chain.push_leaf(disk::create_child(&host, &path(layer), &*old, None)?)?;
-            old.freeze()?;
-        }
-        for (offset, length, byte) in writes {
-            chain.write_at(&vec![*byte; *length as usize], *offset)?;
-        }
-    }
-    Ok(chain.images().pop().context("a leaf")?.freeze()?)
-}
-
-fn theirs(folder: &Path, size: u64, layers: &[Vec<Write>]) -> Result<()> {
-    for (layer, writes) in layers.iter().enumerate() {
-        let file = folder.join(name(layer) + ".qcow2");
-        let mut create = Command::new("qemu-img");
-        create.args(["create", "-q", "-f", "qcow2"]);
-        if layer > 0 {
-            create.args(["-F", "qcow2", "-b", &(name(layer - 1) + ".qcow2")]);
-        }
-        run(create.arg(&file).arg(size.to_string()))?;
-        let mut write = Command::new("qemu-io");
-        write.args(["-f", "qcow2"]);
-        for (offset, length, byte) in writes {
-            write.arg("-c").arg(format!("write -q -P {byte} {offset} {length}"));
-        }
-        run(write.arg(&file))?;
-    }
-    Ok(())
-}
 
 /// A fresh copy of a chain, durable and cached.
 fn copy(from: &Path, to: &Path) -> Result<()> {
@@ -83,7 +30,7 @@ fn copy(from: &Path, to: &Path) -> Result<()> {
 }
 
 fn merge_ours(folder: &Path, top: usize) -> Result<(f64, u64)> {
-    let path = |layer: usize| folder.join(name(layer) + ".vhdx");
+    let path = |layer: usize| our_layer(folder, layer);
     let began = Instant::now();
     let gate = Gate::new([folder.to_path_buf()]);
     let merged = merge_files(&OsHost::shared(), &path(top), Some(&path(0)), &gate, &mut |_| true)?.context("it ended")?;
@@ -91,23 +38,19 @@ fn merge_ours(folder: &Path, top: usize) -> Result<(f64, u64)> {
 }
 
 fn merge_theirs(folder: &Path, top: usize, cache: &str) -> Result<f64> {
-    let path = |layer: usize| folder.join(name(layer) + ".qcow2");
+    let path = |layer: usize| their_layer(folder, layer);
     let began = Instant::now();
     run(Command::new("qemu-img").args(["commit", "-q", "-d", "-f", "qcow2", "-t", cache, "-b"]).args([path(0), path(top)]))?;
     File::open(path(0))?.sync_all()?;
     Ok(began.elapsed().as_secs_f64())
 }
 
-fn same_content(ours: &Path, theirs: &Path) -> Result<bool> {
+fn same(ours: &Path, theirs: &Path) -> Result<bool> {
     // The one image that is left of ours.
     let files: Vec<PathBuf> = fs::read_dir(ours)?.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     let left = files.iter().find(|file| file.extension().is_some_and(|ext| ext == "vhdx")).context("an image")?;
     let chain = Chain::open(&OsHost::shared(), left, Access::Look, &Gate::default())?;
-    let raw = theirs.join("raw");
-    run(Command::new("qemu-img").args(["convert", "-f", "qcow2", "-O", "raw"]).arg(theirs.join(name(0) + ".qcow2")).arg(&raw))?;
-    let same = sha256_of_chain(&chain)? == sha256_of(File::open(&raw)?)?;
-    fs::remove_file(&raw)?;
-    Ok(same)
+    same_content(&chain, &their_layer(theirs, 0))
 }
 
 fn measure(what: &str, pairs: usize, size: u64, layers: &[Vec<Write>]) -> Result<()> {
@@ -116,8 +59,8 @@ fn measure(what: &str, pairs: usize, size: u64, layers: &[Vec<Write>]) -> Result
     for name in ["ours", "theirs"] {
         fs::create_dir(at(name))?;
     }
-    ours(&at("ours"), size, layers)?;
-    theirs(&at("theirs"), size, layers)?;
+    our_chain(&at("ours"), size, None, layers)?;
+    their_chain(&at("theirs"), size, layers)?;
     let top = layers.len() - 1;
     println!("{what}, into the base, {pairs} pairs for each way of caching:");
     for cache in ["writeback", "none"] {
@@ -134,7 +77,7 @@ fn measure(what: &str, pairs: usize, size: u64, layers: &[Vec<Write>]) -> Result
                 (our_time, bytes) = merge_ours(&at("a"), top)?;
             }
             if pair == 0 {
-                ensure!(same_content(&at("a"), &at("b"))?, "the two merges came to different disks");
+                ensure!(same(&at("a"), &at("b"))?, "the two merges came to different disks");
             }
             our_rates.push(bytes as f64 / our_time / 1e6);
             their_rates.push(bytes as f64 / their_time / 1e6);

@@ -1,26 +1,35 @@
-//! Measures random reads of 4 KiB of a chain of 32 images against one image with the same content, cached; and what it
-//! takes to open a chain of 32 images of 1 TiB.
+//! Measures reading chains of 1, 8 and 32 images beside QEMU on equal qcow2 chains, and beside plain preads of the same
+//! places of the same files, which is what the kernel leaves to be reached; cached. And what it takes to open a chain of
+//! 32 images of 1 TiB.
+//!
+//! measure_reads [reads | large]     one of the two
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use snaptree_core::chain::{Chain, Gate};
-use snaptree_core::disk::{self, CreateOptions, ImageFormat};
+use snaptree_core::disk::{self, CreateOptions, Image, ImageFormat, Presence};
 use snaptree_core::host_file::{Access, OsHost};
 use snaptree_core::testing::Random;
 use snaptree_core::units::ByteCount;
 use snaptree_tests::measure::{Spread, resident_bytes};
+use snaptree_tests::peer::{Write, our_chain, our_layer, run, same_content, their_chain, their_layer};
 
-const DEPTH: usize = 32;
-const PAIRS: usize = 9;
+/// Images of the chains that are compared.
+const DEPTHS: [usize; 3] = [1, 8, 32];
+const ROUNDS: usize = 7;
 const SIZE: u64 = 512 << 20;
 const STRETCH: u64 = 64 << 10;
+/// What hidden data consists of.
+const HIDDEN: u8 = 251;
 const READ: u64 = 4096;
-const SLICE: Duration = Duration::from_millis(700);
+/// Images of the large chain.
+const DEPTH: usize = 32;
 const BLOCK: ByteCount = ByteCount::mib(2);
 
 /// A chain of frozen images; `fill` writes each layer. Returns the leaf.
@@ -55,69 +64,169 @@ fn open(leaf: &Path) -> Result<Chain> {
     Ok(Chain::open(&OsHost::shared(), leaf, Access::Look, &Gate::around(leaf))?)
 }
 
-/// Reads per second of several threads.
-fn rate(chain: &Chain, threads: u64, seed: u64) -> f64 {
-    let (count, began) = (AtomicU64::new(0), Instant::now());
-    thread::scope(|scope| {
-        for number in 0..threads {
-            let count = &count;
-            scope.spawn(move || {
-                let (mut random, mut buf) = (Random::new(seed * 100 + number), [0; READ as usize]);
-                let mut reads = 0;
-                while reads % 256 != 0 || began.elapsed() < SLICE {
-                    chain.read_at(&mut buf, random.below(SIZE / READ) * READ).expect("readable");
-                    reads += 1;
-                }
-                count.fetch_add(reads, Ordering::Relaxed);
-            });
-        }
-    });
-    count.into_inner() as f64 / began.elapsed().as_secs_f64()
+/// A way of reading a disk: how much at a time, and how far apart.
+struct Walk {
+    name: &'static str,
+    read: u64,
+    step: u64,
+    /// How often all of the disk is read each time.
+    laps: u64,
+    unit: &'static str,
+    per_unit: f64,
 }
 
-fn reads(folder: &Path) -> Result<()> {
-    // Each stretch lies in one layer, chosen by chance, and (three of four times) in one below it too.
-    let mut random = Random::new(7);
-    let layers: Vec<[u64; 2]> = (0..SIZE / STRETCH).map(|_| [random.below(32), random.below(32)]).collect();
-    let bytes = |stretch: usize| Random::new(stretch as u64).bytes(STRETCH as usize);
-    let deep = build(folder, "deep", SIZE, DEPTH, |chain, layer| {
-        for (stretch, held) in layers.iter().enumerate().filter(|(_, held)| held.contains(&(layer as u64))) {
-            let content = if layer as u64 == held[0].max(held[1]) { bytes(stretch) } else { vec![1; STRETCH as usize] };
-            chain.write_at(&content, stretch as u64 * STRETCH)?;
-            ensure!(held[0] < DEPTH as u64);
-        }
-        Ok(())
-    })?;
-    let flat = build(folder, "flat", SIZE, 1, |chain, _| {
-        (0..layers.len()).try_for_each(|stretch| Ok(chain.write_at(&bytes(stretch), stretch as u64 * STRETCH)?))
-    })?;
-    let (deep, flat) = (open(&deep)?, open(&flat)?);
-    // Both into the page cache, and the same content.
-    let (mut one, mut other) = (vec![0; 1 << 20], vec![0; 1 << 20]);
-    for offset in (0..SIZE).step_by(1 << 20) {
-        deep.read_at(&mut one, offset)?;
-        flat.read_at(&mut other, offset)?;
-        ensure!(one == other, "the two differ at {offset}");
+const WALKS: [Walk; 2] = [
+    // As `qemu-img bench` goes: its offsets are taken modulo the disk's size less one read, here 131071 reads, a prime;
+    // so the walk comes to each of them once.
+    Walk { name: "random reads of 4 KiB", read: 4096, step: 81_001 * 4096, laps: 4, unit: "1000/s", per_unit: 1e3 },
+    Walk { name: "the whole disk, 1 MiB after 1 MiB", read: 1 << 20, step: 1 << 20, laps: 4, unit: "1000 MiB/s", per_unit: 1e3 },
+];
+
+impl Walk {
+    /// Reads of a lap.
+    fn reads(&self) -> u64 {
+        SIZE / self.read - 1
     }
-    for threads in [1, 16] {
-        let (mut ratios, mut deeps, mut flats) = (Vec::new(), Vec::new(), Vec::new());
-        for pair in 0..PAIRS {
-            let seed = pair as u64;
-            let (of_deep, of_flat) = if pair % 2 == 0 {
-                let of_deep = rate(&deep, threads, seed);
-                (of_deep, rate(&flat, threads, seed))
-            } else {
-                let of_flat = rate(&flat, threads, seed);
-                (rate(&deep, threads, seed), of_flat)
-            };
-            ratios.push(of_deep / of_flat);
-            deeps.push(of_deep / 1e3);
-            flats.push(of_flat / 1e3);
+
+    fn offset(&self, index: u64) -> u64 {
+        (index * self.step) % (SIZE - self.read)
+    }
+
+    /// Carries it out with several threads: reads per second. `read` gets a read's number in the lap.
+    fn rate(&self, threads: u64, read: impl Fn(&mut [u8], u64) + Sync) -> f64 {
+        let (all, began) = (self.reads() * self.laps, Instant::now());
+        thread::scope(|scope| {
+            for first in 0..threads {
+                let read = &read;
+                scope.spawn(move || {
+                    let mut buf = vec![0; self.read as usize];
+                    (first..all).step_by(threads as usize).for_each(|index| read(&mut buf, index % self.reads()));
+                });
+            }
+        });
+        all as f64 / began.elapsed().as_secs_f64()
+    }
+}
+
+/// The same disk as our chain and as QEMU's.
+struct Pair {
+    depth: usize,
+    ours: PathBuf,
+    theirs: PathBuf,
+}
+
+impl Pair {
+    /// Each stretch lies in one layer, chosen by chance, and (but for depth 1 mostly) in one below it too.
+    fn build(folder: &Path, depth: usize) -> Result<Self> {
+        let mut random = Random::new(7);
+        let mut layers: Vec<Vec<Write>> = vec![Vec::new(); depth];
+        for stretch in 0..SIZE / STRETCH {
+            let (one, other) = (random.below(depth as u64) as usize, random.below(depth as u64) as usize);
+            if one != other {
+                layers[one.min(other)].push((stretch * STRETCH, STRETCH, HIDDEN));
+            }
+            layers[one.max(other)].push((stretch * STRETCH, STRETCH, (stretch % u64::from(HIDDEN)) as u8));
         }
-        println!("random reads of 4 KiB, cached, {threads} threads, {PAIRS} pairs:");
-        println!("    32 images, 1000/s     {}", Spread::of(deeps));
-        println!("    1 image, 1000/s       {}", Spread::of(flats));
-        println!("    ratio                 {}", Spread::of(ratios));
+        let folder = folder.join(depth.to_string());
+        fs::create_dir(&folder)?;
+        our_chain(&folder, SIZE, Some(BLOCK), &layers)?;
+        their_chain(&folder, SIZE, &layers)?;
+        let pair = Self { depth, ours: our_layer(&folder, depth - 1), theirs: their_layer(&folder, depth - 1) };
+        let chain = open(&pair.ours)?;
+        ensure!(chain.images().len() == depth);
+        ensure!(same_content(&chain, &pair.theirs)?, "the two chains of {depth} show different disks");
+        Ok(pair)
+    }
+
+    fn ours(&self, walk: &Walk, threads: u64) -> Result<f64> {
+        let chain = open(&self.ours)?;
+        Ok(walk.rate(threads, |buf, index| chain.read_at(buf, walk.offset(index)).expect("readable")))
+    }
+
+    /// By its own clock, which begins when the chain is open.
+    fn theirs(&self, walk: &Walk, depth: u64) -> Result<f64> {
+        let all = walk.reads() * walk.laps;
+        // A read that is done at once begins the next one from inside itself: its stack grows with each.
+        let mut bench = Command::new("sh");
+        bench.args(["-c", "ulimit -s unlimited && exec \"$@\"", "sh", "qemu-img", "bench", "-f", "qcow2"]);
+        // Cached; its default, a pool of threads, is slower.
+        bench.args(["-i", "io_uring"]);
+        for (option, value) in [("-c", all), ("-d", depth), ("-s", walk.read), ("-S", walk.step)] {
+            bench.arg(option).arg(value.to_string());
+        }
+        let output = run(bench.arg(&self.theirs))?;
+        let figure = output.split("Run completed in ").nth(1).and_then(|rest| rest.split(' ').next());
+        Ok(all as f64 / figure.with_context(|| output.clone())?.parse::<f64>()?)
+    }
+
+    /// The floor: the same bytes at the same places of the same files of ours, by the kernel's calls alone.
+    fn plain(&self, walk: &Walk, threads: u64) -> Result<f64> {
+        let chain = open(&self.ours)?;
+        let images = chain.images();
+        let open = |image: &Arc<dyn Image>| Ok(OsHost::shared().open(&image.path(), Access::Look)?);
+        let files = images.iter().map(open).collect::<Result<Vec<_>>>()?;
+        // Per read: pieces, each in one file.
+        let mut pieces: Vec<(usize, u64, usize)> = Vec::new();
+        let mut firsts = vec![0];
+        for index in 0..walk.reads() {
+            for stretch in chain.stretches(walk.offset(index), walk.read)? {
+                let owner = usize::from(stretch.owner.context("all of the disk is data")?);
+                for extent in images[owner].extents(stretch.offset, stretch.length)? {
+                    let Presence::Data { host_offset } = extent.presence else { bail!("{extent:?} isn't data") };
+                    pieces.push((owner, host_offset, extent.length as usize));
+                }
+            }
+            firsts.push(pieces.len());
+        }
+        Ok(walk.rate(threads, |buf, index| {
+            let mut rest = buf;
+            for (file, offset, length) in &pieces[firsts[index as usize]..firsts[index as usize + 1]] {
+                let (part, after) = rest.split_at_mut(*length);
+                files[*file].read_exact_at(part, *offset).expect("readable");
+                rest = after;
+            }
+        }))
+    }
+}
+
+/// What is compared at each depth.
+const SUBJECTS: [&str; 3] = ["ours", "qemu-img bench", "plain preads"];
+
+fn reads(folder: &Path) -> Result<()> {
+    let pairs = DEPTHS.iter().map(|depth| Pair::build(folder, *depth)).collect::<Result<Vec<_>>>()?;
+    for (walk, at_once) in WALKS.iter().flat_map(|walk| [(walk, 1), (walk, 16)]) {
+        // Rates by depth and subject, a round after the other; each round begins with another one.
+        let mut rates = [[[0.0; ROUNDS]; SUBJECTS.len()]; DEPTHS.len()];
+        let each = DEPTHS.len() * SUBJECTS.len();
+        for (round, number) in (0..ROUNDS).flat_map(|round| (0..each).map(move |number| (round, number))) {
+            let (place, subject) = ((number + round) % each / SUBJECTS.len(), (number + round) % SUBJECTS.len());
+            let pair = &pairs[place];
+            rates[place][subject][round] = match subject {
+                0 => pair.ours(walk, at_once)?,
+                1 => pair.theirs(walk, at_once)?,
+                _ => pair.plain(walk, at_once)?,
+            };
+        }
+        println!("{}, cached, {at_once} at once, {ROUNDS} rounds:", walk.name);
+        let ratio = |ours: [f64; ROUNDS], others: [f64; ROUNDS]| Spread::of((0..ROUNDS).map(|round| ours[round] / others[round]));
+        for (pair, rates) in pairs.iter().zip(&rates) {
+            println!("    {} images", pair.depth);
+            for (name, rates) in SUBJECTS.iter().zip(rates) {
+                println!(
+                    "        {name}, {:<width$}  {}",
+                    walk.unit,
+                    Spread::of(rates.map(|rate| rate / walk.per_unit)),
+                    width = 28 - name.len()
+                );
+            }
+            println!("        ours / qemu-img bench           {}", ratio(rates[0], rates[1]));
+            println!("        ours / plain preads             {}", ratio(rates[0], rates[2]));
+        }
+        let deepest = DEPTHS.len() - 1;
+        for (subject, name) in SUBJECTS.iter().enumerate() {
+            let text = format!("{} images / 1 image, {name}", DEPTHS[deepest]);
+            println!("    {text:<35} {}", ratio(rates[deepest][subject], rates[0][subject]));
+        }
     }
     Ok(())
 }
@@ -189,8 +298,14 @@ fn main() -> Result<()> {
     {
         return open_large(Path::new(leaf));
     }
+    let wanted = |part: &str| arguments.is_empty() || arguments.iter().any(|wanted| wanted == part);
     let folder = || tempfile::Builder::new().prefix("snaptree-").tempdir();
-    reads(folder()?.path())?;
-    large(folder()?.path(), 0.1 / DEPTH as f64, "10 % allocated in all")?;
-    large(folder()?.path(), 0.1, "10 % allocated in each")
+    if wanted("reads") {
+        reads(folder()?.path())?;
+    }
+    if wanted("large") {
+        large(folder()?.path(), 0.1 / DEPTH as f64, "10 % allocated in all")?;
+        large(folder()?.path(), 0.1, "10 % allocated in each")?;
+    }
+    Ok(())
 }

@@ -11,7 +11,7 @@ use snaptree_core::merge::complete_switch;
 use snaptree_core::snapshot::{DiskId, ImageId, Machine, SnapshotId, Tree};
 use snaptree_core::store::MachineStore;
 
-use super::super::desk::Outcome;
+use super::super::desk::{Desk, Outcome};
 use super::super::model::{Disks, Now, Seen, State, which};
 use super::{Expected, Round};
 use crate::content::Content;
@@ -41,6 +41,8 @@ impl Round<'_> {
                 return Err(format!("{trash:?} are left in the trash"));
             }
         }
+        // What a process that was killed has tried out on the volume goes with the next start.
+        self.desk = Desk::open(&self.host, &self.clock)?;
         let left: Vec<PathBuf> = self.host.files().into_iter().filter(|file| file.parent() == Some(Path::new(LIBRARY))).collect();
         let known = ["library.json", "library.lock"].map(|name| Path::new(LIBRARY).join(name));
         match left.iter().find(|file| !known.contains(file)) {

@@ -206,7 +206,15 @@ impl Round<'_> {
         let opened = Desk::open(&self.host, &self.clock);
         let done = opened.is_ok();
         match opened {
-            Ok(desk) => self.desk = desk,
+            Ok(desk) => {
+                self.desk = desk;
+                if !self.host.has_crashed() {
+                    // A machine whose manifest could not be read is looked at again.
+                    self.host.heal();
+                    self.host.disarm();
+                    self.desk.ask(Command::Rescan)?;
+                }
+            }
             Err(_) if self.host.has_crashed() => return Ok(self.same(at, false)),
             Err(_) => {
                 self.host.heal();
