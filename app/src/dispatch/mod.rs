@@ -13,7 +13,7 @@ use snaptree_core::engine::{Command, EngineHandle, Event, Mode, Refusal, Request
 use crate::action::Action;
 use crate::dialogs::{Dialog, PickFor};
 use crate::model::Model;
-use crate::view::View;
+use crate::view::{Page, View};
 
 /// The engine, as the window needs it: requests in, events out, neither ever waiting.
 pub trait Engine {
@@ -108,8 +108,14 @@ impl Dispatch {
             Action::Verb(verb) => self.verb(verb, model, view, ctx),
             Action::ShowMachine(id) => {
                 view.machine = Some(id);
+                view.page = Page::Machines;
                 view.compared = None;
                 view.reveal = true;
+            }
+            Action::ShowMerge(machine, disk) => {
+                view.machine = Some(machine);
+                view.page = Page::Plan;
+                view.plan.choose(disk);
             }
             Action::Select(node) => {
                 if let Some(machine) = view.machine {
@@ -118,6 +124,7 @@ impl Dispatch {
             }
             Action::SelectIn(machine, node) => {
                 view.machine = Some(machine);
+                view.page = Page::Machines;
                 view.select(machine, node);
                 view.reveal = true;
             }

@@ -7,7 +7,7 @@ use super::Dispatch;
 use crate::action::{Action, Undoable, Verb, last_undoable, selected, to_apply};
 use crate::dialogs::{self, Dialog};
 use crate::model::Model;
-use crate::view::View;
+use crate::view::{Page, View};
 use crate::widgets::palette::Palette;
 
 impl Dispatch {
@@ -33,6 +33,13 @@ impl Dispatch {
                     ctx.memory_mut(|m| m.data = Default::default());
                 }
             }
+            Verb::ShowMachines => view.page = Page::Machines,
+            Verb::ShowPlan => view.page = Page::Plan,
+            Verb::Windows => self.open(Dialog::Windows(dialogs::Windows::new(model)), model, view),
+            Verb::MakePlan => self.run(Action::Send(Command::MakePlan), model, view, ctx),
+            Verb::PlanCloser => view.plan.zoom(-1),
+            Verb::PlanWider => view.plan.zoom(1),
+            Verb::PlanToday => view.plan.from = None,
             Verb::Demo => self.demo(model),
             Verb::OpenFolder => self.open(Dialog::OpenFolder(String::new()), model, view),
             Verb::CreateMachine => self.open(Dialog::Create(dialogs::Create::new(model)), model, view),

@@ -18,6 +18,8 @@ use snaptree_core::snapshot::{
 use snaptree_core::units::{ByteCount, ByteRate};
 use uuid::Uuid;
 
+pub mod plan;
+
 /// The day on which all of it is.
 pub fn today() -> DateTime<Utc> {
     Utc.with_ymd_and_hms(2026, 5, 23, 12, 0, 0).single().unwrap_or_default()

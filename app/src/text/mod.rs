@@ -4,7 +4,7 @@ mod advice;
 mod apply;
 mod outcome;
 
-pub use advice::{advice, freeable, no_room};
+pub use advice::{Advised, advice, freeable, no_room};
 pub use apply::{apply, back_in_time};
 pub use outcome::{Said, deletion, deletion_row, estimate, estimate_long, merge, orders, reads_change, to_move};
 
