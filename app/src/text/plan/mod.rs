@@ -9,7 +9,7 @@ use snaptree_core::engine::PlanState;
 use snaptree_core::snapshot::MachineId;
 use snaptree_core::window::{MaintenanceWindow, PlannedMerge, WindowId};
 
-pub use dates::{growth, minute, span, spare, used_up};
+pub use dates::{growth, span, spare, used_up};
 pub use finding::{agent, finding, missed, volume};
 pub use verdict::{live, machine_verdict, reason, short_verdict, tone, verdict};
 pub use window::{window, window_time};
