@@ -81,7 +81,7 @@ pub fn window(size: [f32; 2], scale: f32, theme: egui::Theme, events: Vec<Event>
             let ctx = ui.ctx().clone();
             let app = shown.app.get_or_insert_with(|| {
                 let mut app = App::new(&ctx, shown.view.take().unwrap_or_default(), Box::new(shown.fake.clone()), &clock);
-                app.model.when.zone = chrono::FixedOffset::east_opt(0).expect("UTC");
+                app.model.when.zone = chrono::FixedOffset::east_opt(0).expect("UTC").into();
                 app
             });
             app.take_in(&ctx, clock.now());

@@ -22,12 +22,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use chrono::{DateTime, FixedOffset, Utc};
+use chrono::{DateTime, Utc};
 use snaptree_core::cost::Severity;
 use snaptree_core::engine::{Event, LibraryState, MachineState, Place, PlanState, Power, Screen, WorkloadCounters};
 use snaptree_core::snapshot::{MachineId, by_name};
 
-use crate::text::When;
+use crate::text::{When, Zone};
 
 /// A machine, with what follows from its state.
 pub struct MachineEntry {
@@ -84,8 +84,14 @@ pub struct Model {
 
 impl Model {
     /// Nothing is known yet.
-    pub fn new(now: DateTime<Utc>, zone: FixedOffset) -> Self {
-        Self { library: None, machines: BTreeMap::new(), jobs: Jobs::default(), plan: None, when: When { now, zone } }
+    pub fn new(now: DateTime<Utc>, zone: impl Into<Zone>) -> Self {
+        Self {
+            library: None,
+            machines: BTreeMap::new(),
+            jobs: Jobs::default(),
+            plan: None,
+            when: When { now, zone: zone.into() },
+        }
     }
 
     /// Takes an event in.
