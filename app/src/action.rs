@@ -127,6 +127,10 @@ verbs! {
     ShowPlan: "Show the plan", "Which merge is done when, and how long the volumes hold out", ctrl(Key::Num2), [Palette];
     Windows: "Maintenance windows…", "When merging is allowed, for which machines, and how", ctrl(Key::Num3), [Palette];
     MakePlan: "Plan anew", "Make the plan of all merges anew, now", None, [Palette];
+    ExportCalendar: "Export the plan as a calendar…", "Each merge as an event (.ics), for calendars", None, [Palette];
+    ExportTable: "Export the plan as a table…", "Each merge as a row (.csv), for spreadsheets", None, [Palette];
+    ExportJson: "Export the plan as JSON…", "All of the plan, for other programs", None, [Palette];
+    ExportChange: "Export the plan as a change request…", "A page to print and sign (.html)", None, [Palette];
     PlanCloser: "Show fewer days", "Look closer at the plan's days", plain(Key::Plus), [Palette];
     PlanWider: "Show more days", "Look at more of the plan's days", plain(Key::Minus), [Palette];
     PlanToday: "Show today", "Go back to the days from now on", plain(Key::Num0), [Palette];
@@ -217,6 +221,10 @@ impl Verb {
     /// Whether it can be done now, or why not and what would make it possible.
     pub fn enabled(self, model: &Model, view: &View) -> Result<(), String> {
         match self {
+            Self::ExportCalendar | Self::ExportTable | Self::ExportJson | Self::ExportChange => match &model.plan {
+                Some(_) => Ok(()),
+                None => Err("There is no plan yet: the machines are being counted.".into()),
+            },
             Self::ShowMachines
             | Self::ShowPlan
             | Self::Windows

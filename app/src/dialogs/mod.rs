@@ -223,7 +223,8 @@ pub fn show(ctx: &Context, model: &Model, view: &mut View, actions: &mut Vec<Act
     // Keys for the dialog are taken before its fields see them, but not from a note of several lines.
     let many_lines = matches!(dialog, Dialog::Note(_));
     let enter = !many_lines && ctx.input_mut(|i| i.consume_key(Modifiers::NONE, Key::Enter));
-    let mut foot = Foot { label: String::new(), close: "Cancel", danger: false, refused: None, unfilled: false, action: None, other: None };
+    let mut foot =
+        Foot { label: String::new(), close: "Cancel", danger: false, refused: None, unfilled: false, action: None, other: None };
     let mut clicked = None;
     let frame = egui::Frame::window(&ctx.global_style());
     let modal = Modal::new(Id::unique("dialog")).frame(frame).show(ctx, |ui| {

@@ -47,8 +47,7 @@ struct Form {
     enabled: bool,
 }
 
-const WEEK: [Weekday; 7] =
-    [Weekday::Mon, Weekday::Tue, Weekday::Wed, Weekday::Thu, Weekday::Fri, Weekday::Sat, Weekday::Sun];
+const WEEK: [Weekday; 7] = [Weekday::Mon, Weekday::Tue, Weekday::Wed, Weekday::Thu, Weekday::Fri, Weekday::Sat, Weekday::Sun];
 
 /// What is wrong with the times as they are typed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,8 +119,8 @@ impl Windows {
                         ui.set_width(ui.available_width() - 130.0);
                         let color = if window.enabled { p.text } else { p.weak };
                         ui.add(egui::Label::new(theme::bold(&window.name).color(color)).truncate());
-                        ui.label(RichText::new(words::when(window)).font(theme::small()).color(p.weak));
-                        ui.label(RichText::new(words::terms(window, model)).font(theme::small()).color(p.weak));
+                        let said = text::sentence(text::plan::window(window, &words::names(model)));
+                        ui.add(egui::Label::new(RichText::new(said).font(theme::small()).color(p.weak)).wrap());
                     });
                     if link(ui, "Change").clicked() {
                         edited = Some(Form::of(window, model));
@@ -321,7 +320,11 @@ impl Form {
                 let Some(machine) = model.machine(Some(id)) else { continue };
                 let mut is_in = self.machines.contains(&id);
                 if ui.checkbox(&mut is_in, machine.name()).changed() {
-                    if is_in { self.machines.insert(id) } else { self.machines.remove(&id) };
+                    if is_in {
+                        self.machines.insert(id)
+                    } else {
+                        self.machines.remove(&id)
+                    };
                 }
             }
         });

@@ -3,7 +3,7 @@
 mod picker;
 mod verbs;
 
-pub use picker::Picker;
+pub use picker::{Picked, Picker};
 pub use verbs::step;
 
 use std::path::{Path, PathBuf};
@@ -61,8 +61,11 @@ impl Dispatch {
         while let Some(event) = self.engine.next_event() {
             model.apply(event);
         }
-        if let Some((why, path)) = self.picker.poll() {
-            self.picked(why, path, model, view);
+        match self.picker.poll() {
+            Some(Picked::Path(why, path)) => self.picked(why, path, model, view),
+            Some(Picked::Saved(path)) => model.jobs.tell(format!("Written: {}", path.display()), false),
+            Some(Picked::NotSaved(why)) => model.jobs.tell(why, true),
+            None => {}
         }
         if let Some(created) = model.jobs.created.take() {
             view.machine = Some(created);

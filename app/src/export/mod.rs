@@ -39,7 +39,6 @@ pub enum Format {
 
 impl Format {
     /// The name that a file of it is offered under.
-    #[allow(dead_code, reason = "the window offers it in its dialog for saving")]
     pub fn file_name(self) -> &'static str {
         match self {
             Self::Ics => "merges.ics",

@@ -49,7 +49,12 @@ pub fn show(ui: &mut Ui, model: &Model, actions: &mut Vec<Action>) {
             if ui.add(Button::new(words).frame(false)).clicked() {
                 actions.push(show_subject(*concern, model));
             }
-            ui.add(Label::new(&said.text).truncate());
+            // The button is never pushed out of sight by the words.
+            let room = ui.available_width() - 7.5 * said.button.map_or(0, str::len) as f32 - 90.0;
+            ui.scope(|ui| {
+                ui.set_max_width(room.max(60.0));
+                ui.add(Label::new(&said.text).truncate()).on_hover_text(&said.text);
+            });
             if let Some(button) = said.button
                 && link(ui, button).clicked()
             {
@@ -73,12 +78,16 @@ fn item(concern: Concern, model: &Model) -> Option<Item> {
         }
         Concern::Plan(i) => {
             let plan = model.plan.as_ref()?;
-            let (subject, said) = words::finding(plan.findings.get(i)?, plan, model);
-            Some(Item { subject, said })
+            let said = text::plan::finding(plan.findings.get(i)?, plan, &words::names(model), &model.when);
+            Some(Item { subject: "Plan".into(), said })
         }
         Concern::Missed => {
             let plan = model.plan.as_ref()?;
-            let text = words::missed(&plan.agent.missed, model);
+            let [others @ .., last] = plan.agent.missed.as_slice() else { return None };
+            let mut text = text::plan::missed(last, plan, &words::names(model), &model.when);
+            if !others.is_empty() {
+                text += &format!(" (and {} more)", others.len());
+            }
             let said = Advised { text, button: Some("Forget"), tone: Tone::Warn };
             Some(Item { subject: "Missed".into(), said })
         }
@@ -143,9 +152,7 @@ fn free_space(finding: &PlanFinding, model: &Model) -> Vec<Action> {
         PlanFindingKind::VolumeFills { volume, .. } => Some(volume.as_str()),
         PlanFindingKind::NoWindowFits { machine, .. }
         | PlanFindingKind::WontFit { machine, .. }
-        | PlanFindingKind::MissesDeadline { machine, .. } => {
-            model.machine(Some(*machine)).map(|m| m.state.volume.id.as_str())
-        }
+        | PlanFindingKind::MissesDeadline { machine, .. } => model.machine(Some(*machine)).map(|m| m.state.volume.id.as_str()),
     };
     let here = model.machines.iter().filter(|(_, m)| !m.read_only() && Some(m.state.volume.id.as_str()) == volume);
     let most = here.map(|(id, m)| (*id, freeable(&m.state.facts()))).max_by_key(|(_, can)| can.trash.max(can.deletable));

@@ -72,7 +72,7 @@ fn learnt(mib_s: f64) -> Calibration {
 
 /// Three machines on a volume that fills; one of them doesn't fit into one window.
 pub fn three(folder: &Path) -> Vec<MachineState> {
-    let on = ("data", 148, 7.0);
+    let on = ("data", 148, 4.0);
     vec![
         deep("SQL02", on, &[9000, 8000, 7000, 6000], Power::Running, folder),
         deep("BUILD-07", on, &[2000, 3000], Power::Off, folder),
@@ -120,8 +120,7 @@ pub fn planned(machines: &[MachineState], windows: Vec<MaintenanceWindow>, pins:
         work.extend(Tree::of(&state.machine).runs().into_iter().map(due));
     }
     let occurrences = occurrences(&windows, &Utc, now, until);
-    let input =
-        PlanInput { now, until, occurrences: occurrences.clone(), volumes, work, parameters: PlanParameters::default() };
+    let input = PlanInput { now, until, occurrences: occurrences.clone(), volumes, work, parameters: PlanParameters::default() };
     let plan = make(&input);
     let findings = plan_findings(&plan, &PlanThresholds::default());
     PlanState { windows, pins, until, occurrences, plan, findings, volumes: histories, agent: AgentState::default() }

@@ -1,6 +1,6 @@
 //! Days from left to right. Pure.
 
-use chrono::{DateTime, Days, TimeDelta, Timelike, Utc};
+use chrono::{DateTime, Datelike, NaiveDate, TimeDelta, Timelike, Utc};
 
 use super::words::local;
 use crate::text::When;
@@ -72,14 +72,10 @@ impl Axis {
         let hour = (self.right - self.left) / (self.to - self.from).as_seconds_f64() as f32 * 3600.0;
         let step = STEPS.into_iter().find(|step| *step as f32 * hour >= LABEL).unwrap_or(168);
         let mut ticks = Vec::new();
-        let mut date = local(when, self.from).date_naive();
-        // Labels of several days stand on the same days wherever the axis begins.
-        while let Some(midnight) = date.and_time(chrono::NaiveTime::MIN).and_local_timezone(when.zone).earliest() {
-            let midnight = midnight.to_utc();
-            if midnight >= self.to {
-                break;
-            }
-            let day = i64::from(chrono::Datelike::num_days_from_ce(&date));
+        for date in local(when, self.from).date_naive().iter_days().take(self.days() + 2) {
+            let Some(midnight) = start_of(date, when) else { continue };
+            // Labels of several days stand on the same days wherever the axis begins.
+            let day = i64::from(date.num_days_from_ce());
             let labelled = step <= 24 || day % (step / 24) == 0;
             let mut tick = |at: DateTime<Utc>, is_day, label| {
                 if at >= self.from && at < self.to {
@@ -94,11 +90,19 @@ impl Axis {
                     tick(at, false, format!("{:02}:00", local(when, at).hour()));
                 }
             }
-            let Some(next) = date.checked_add_days(Days::new(1)) else { break };
-            date = next;
         }
         ticks
     }
+
+    fn days(&self) -> usize {
+        (self.to - self.from).num_days().unsigned_abs() as usize + 1
+    }
+}
+
+/// When a day begins: at midnight, or where the clock skips that, at the first full hour that it shows.
+fn start_of(date: NaiveDate, when: &When) -> Option<DateTime<Utc>> {
+    let at = |hour| date.and_hms_opt(hour, 0, 0)?.and_local_timezone(when.zone).earliest();
+    (0..24).find_map(at).map(|at| at.to_utc())
 }
 
 #[cfg(test)]
@@ -107,14 +111,15 @@ mod tests {
     use crate::model::fabricated::today;
 
     fn when() -> When {
-        When { now: today(), zone: chrono::FixedOffset::east_opt(7200).expect("a zone") }
+        When { now: today(), zone: chrono::FixedOffset::east_opt(7200).expect("a zone").into() }
     }
 
     #[test]
     fn a_place_and_its_instant_belong_together() {
         let axis = Axis::new(today(), 7.0, 100.0, 800.0);
         assert_eq!(axis.x(today() + TimeDelta::days(1)), 200.0);
-        assert_eq!(axis.time(150.0), today() + TimeDelta::hours(12));
+        let off = axis.time(150.0) - (today() + TimeDelta::hours(12));
+        assert!(off.abs() < TimeDelta::seconds(1), "{off}");
         assert!(axis.shows(today() - TimeDelta::hours(1), today() + TimeDelta::hours(1)));
         assert!(!axis.shows(today() - TimeDelta::hours(1), today()));
     }

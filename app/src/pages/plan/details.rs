@@ -53,9 +53,9 @@ pub fn show(ui: &mut Ui, merge: &PlannedMerge, plan: &PlanState, model: &Model, 
     verdict(ui, merge, plan, model);
     buttons(ui, merge, plan, model, view, actions);
     figures(ui, merge, machine, view);
-    if let Some(reason) = &merge.reason {
+    if let Some(reason) = text::plan::reason(merge, plan, &words::names(model), &model.when) {
         caption(ui, "Why this order");
-        ui.add(Label::new(words::reason(reason, plan, model)).wrap());
+        ui.add(Label::new(reason).wrap());
     }
     caption(ui, "What the forecast stands on");
     history(ui, merge, plan);
@@ -64,12 +64,13 @@ pub fn show(ui: &mut Ui, merge: &PlannedMerge, plan: &PlanState, model: &Model, 
 /// The verdict, in a box with a mark of its own shape.
 fn verdict(ui: &mut Ui, merge: &PlannedMerge, plan: &PlanState, model: &Model) {
     let p = theme::palette(ui);
-    let (_, tone) = words::short(merge, &model.when);
+    let (_, tone) = words::short(merge);
+    let said = text::plan::verdict(merge, plan, &words::names(model), &model.when);
     let color = p.tone(tone);
     let margin = Margin { left: 26, right: 10, top: 8, bottom: 8 };
     let boxed = Frame::NONE.fill(color.gamma_multiply(0.1)).corner_radius(4.0).inner_margin(margin).show(ui, |ui| {
         ui.set_width(ui.available_width());
-        ui.add(Label::new(RichText::new(words::verdict(merge, plan, &model.when)).line_height(Some(18.0))).wrap());
+        ui.add(Label::new(RichText::new(said).line_height(Some(18.0))).wrap());
     });
     let rect = boxed.response.rect;
     ui.painter().rect_filled(rect.with_max_x(rect.left() + 3.0), 1.0, color);
@@ -94,9 +95,9 @@ fn buttons(ui: &mut Ui, merge: &PlannedMerge, plan: &PlanState, model: &Model, v
             ScrollArea::vertical().max_height(320.0).show(ui, |ui| {
                 for occurrence in others {
                     let is_here = planned == Some(occurrence.key);
-                    let span = words::span(&model.when, occurrence.start(), occurrence.end);
+                    let span = text::plan::span(occurrence.start(), occurrence.end, &model.when);
                     let here = if is_here { " · as planned" } else { "" };
-                    let label = format!("{span} · {}{here}", words::window_name(plan, occurrence.key));
+                    let label = format!("{span} · {}{here}", text::plan::window_name(plan, occurrence.key.window));
                     if ui.add(menu_button(label, String::new())).clicked() {
                         actions.push(put_into(merge, Some(occurrence.key)));
                         ui.close();
@@ -123,14 +124,11 @@ fn figures(ui: &mut Ui, merge: &PlannedMerge, machine: &MachineEntry, view: &mut
     figure_line(ui, "Time", &middle, false);
     if let Some(time) = merge.time {
         let between = format!("{} to {}", words::seconds(time.p10), words::seconds(time.p90));
-        figure_line(ui, "In 8 of 10 cases", &between, true);
+        figure_line(ui, "8 of 10 cases", &between, true);
     }
-    if let (Some(time), Some(idle), true) = (merge.time, merge.idle_time, machine.is_up()) {
-        figure_line(ui, "With the machine stopped", &words::seconds(idle.p50), true);
-        let more = time.p50 - idle.p50;
-        if more >= 1.0 {
-            figure_line(ui, "More because of the guest", &words::seconds(more), true);
-        }
+    if let (Some(time), Some(idle), true) = (merge.time, merge.idle_time, text::plan::live(merge).is_some()) {
+        figure_line(ui, "With the machine off", &words::seconds(idle.p50), true);
+        figure_line(ui, "Because of the guest", &words::seconds(time.p50 - idle.p50), true);
     }
     if let Some(time) = merge.time.filter(|time| time.p50 > 0.0) {
         let rate = snaptree_core::units::ByteRate(merge.bytes.0 as f64 / time.p50);
@@ -144,24 +142,14 @@ fn figures(ui: &mut Ui, merge: &PlannedMerge, machine: &MachineEntry, view: &mut
     let stops = merge.pieces.iter().any(|piece| piece.down.is_some());
     let mode = if machine.is_up() && !stops { MergeMode::Live } else { MergeMode::Stopped };
     if let Some(error) = machine.state.calibration.past_error(mode) {
-        let said = format!("{:.0} % (median of {})", error.median * 100.0, error.merges);
-        figure_line(ui, "Estimates were off by", &said, false);
+        let said = format!("{:.0} %, median of {}", error.median * 100.0, error.merges);
+        figure_line(ui, "Estimates off by", &said, false);
     }
 }
 
 fn history(ui: &mut Ui, merge: &PlannedMerge, plan: &PlanState) {
-    let Some(volume) = plan.volumes.iter().find(|v| v.id == merge.volume) else { return };
-    let growth = &volume.growth;
-    let length = growth.history.map(|(from, to)| words::seconds((to - from).as_seconds_f64())).unwrap_or_default();
-    let said = match growth.per_day() {
-        Some(daily) => format!(
-            "{} over {length}: the volume grows {} ({} to {}).",
-            text::count(growth.samples as usize, "sample"),
-            words::a_day(daily.p50),
-            bytes(daily.p10),
-            bytes(daily.p90)
-        ),
-        None => format!("{}: too little to say how it grows.", text::count(growth.samples as usize, "sample")),
-    };
-    ui.add(Label::new(said).wrap());
+    if let Some(volume) = plan.volumes.iter().find(|v| v.id == merge.volume) {
+        let said = format!("Growth of its volume: {}.", text::plan::growth(&volume.growth));
+        ui.add(Label::new(said).wrap());
+    }
 }

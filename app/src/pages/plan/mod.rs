@@ -15,7 +15,9 @@ mod tests;
 pub mod words;
 
 use chrono::{DateTime, Utc};
-use egui::{CentralPanel, EventFilter, Frame, Id, Key, Margin, Modifiers, Panel, Rect, RichText, ScrollArea, Sense, Ui, pos2, vec2};
+use egui::{
+    CentralPanel, EventFilter, Frame, Id, Key, Margin, Modifiers, Panel, Popup, Rect, RichText, ScrollArea, Sense, Ui, pos2, vec2,
+};
 use serde::{Deserialize, Serialize};
 use snaptree_core::engine::{Command, PlanState};
 use snaptree_core::snapshot::{DiskId, MachineId};
@@ -70,6 +72,11 @@ impl PlanView {
         self.span = next.copied().or(self.span);
     }
 
+    /// Brings the selected merge into sight.
+    pub fn reveal(&mut self) {
+        self.reveal = true;
+    }
+
     /// Shows a merge of this disk.
     pub fn choose(&mut self, disk: DiskId) {
         self.disk = Some(disk);
@@ -90,9 +97,8 @@ const NAMES: f32 = 172.0;
 pub fn show(ui: &mut Ui, model: &Model, view: &mut View, actions: &mut Vec<Action>) {
     let p = theme::palette(ui);
     let Some(plan) = model.plan.clone() else {
-        CentralPanel::default().show(ui, |ui| {
-            ui.centered_and_justified(|ui| ui.weak("The machines are being counted; the plan comes after that."))
-        });
+        CentralPanel::default()
+            .show(ui, |ui| ui.centered_and_justified(|ui| ui.weak("The machines are being counted; the plan comes after that.")));
         return;
     };
     let selected = view.plan.selected(&plan, view.machine).or_else(|| {
@@ -123,12 +129,9 @@ fn header(ui: &mut Ui, plan: &PlanState, model: &Model, view: &mut View, actions
             ui.spacing_mut().item_spacing.y = 2.0;
             ui.label(RichText::new("Plan of merges").font(theme::heading()));
             let (due, windows) = (plan.plan.merges.len(), plan.windows.iter().filter(|w| w.enabled).count());
-            let ran = match plan.agent.seen {
-                Some(seen) => format!("carried out by an agent, last seen {}", model.when.short(seen)),
-                None => "no agent has carried it out yet".into(),
-            };
-            let said =
-                format!("{} due · {} · one at a time on a volume · {ran}", text::count(due, "merge"), text::count(windows, "window"));
+            let (due, windows) = (text::count(due, "merge"), text::count(windows, "window"));
+            let ran = text::plan::agent(&plan.agent, &model.when);
+            let said = format!("{due} due · {windows} · one merge at a time on a volume · {ran}");
             ui.add(egui::Label::new(RichText::new(said).font(theme::small()).color(p.weak)).truncate());
         });
     });
@@ -162,6 +165,18 @@ fn header(ui: &mut Ui, plan: &PlanState, model: &Model, view: &mut View, actions
         if explain(windows, Verb::Windows, &Ok(())).clicked() {
             actions.push(Action::Verb(Verb::Windows));
         }
+        let export = ui.button("Export");
+        export.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, "Export"));
+        Popup::menu(&export).show(|ui| {
+            ui.set_min_width(230.0);
+            for verb in [Verb::ExportCalendar, Verb::ExportTable, Verb::ExportJson, Verb::ExportChange] {
+                let label = verb.entry().label.trim_start_matches("Export ");
+                let button = ui.add(widgets::menu_button(text::sentence(label), String::new()));
+                if explain(button, verb, &Ok(())).clicked() {
+                    actions.push(Action::Verb(verb));
+                }
+            }
+        });
     });
 }
 
@@ -211,6 +226,7 @@ fn chart(
     selected: Option<&PlannedMerge>,
     actions: &mut Vec<Action>,
 ) {
+    ui.spacing_mut().item_spacing.y = 0.0;
     let area = ui.available_rect_before_wrap();
     move_by_pointer(ui, area, plan, model, &mut view.plan);
     let rows = Rows::of(plan, model);
@@ -233,9 +249,12 @@ fn chart(
     let rows_area = Rect::from_min_size(pos2(area.left(), ui.cursor().top()), vec2(area.width(), height));
     let mut chart = paint::Chart { plan, model, axis: &axis, area: rows_area, selected };
     let mut scroll = ScrollArea::vertical().id_salt("plan-rows").max_height(height).auto_shrink([false, false]);
+    let in_sight =
+        |merge| ui.ctx().read_response(paint::row_id(merge)).is_some_and(|r| r.interact_rect.height() >= rows::ROW - 1.0);
     if std::mem::take(&mut view.plan.reveal)
-        && let Some(merge) = selected
-        && let Some((_, y)) = rows.rows.iter().find(|(row, _)| matches!(row, Row::Merge(i) if std::ptr::eq(&plan.plan.merges[*i], merge)))
+        && let Some(merge) = selected.filter(|merge| !in_sight(merge))
+        && let Some((_, y)) =
+            rows.rows.iter().find(|(row, _)| matches!(row, Row::Merge(i) if std::ptr::eq(&plan.plan.merges[*i], merge)))
     {
         scroll = scroll.vertical_scroll_offset((y - height / 2.0 + rows::ROW / 2.0).clamp(0.0, (rows.height - height).max(0.0)));
     }
@@ -282,7 +301,7 @@ fn move_by_keys(
     rows: &Rows,
     actions: &mut Vec<Action>,
 ) {
-    if view.dialog.is_some() || view.palette.is_some() || ui.ctx().text_edit_focused() || egui::Popup::is_any_open(ui.ctx()) {
+    if view.dialog.is_some() || view.palette.is_some() || ui.ctx().text_edit_focused() || Popup::is_any_open(ui.ctx()) {
         return;
     }
     let keys = |key| ui.input_mut(|i| i.count_and_consume_key(Modifiers::NONE, key)) as i32;

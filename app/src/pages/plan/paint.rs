@@ -1,19 +1,19 @@
 //! Paints days, bands, rows and bars, and says what was done with them.
 
 use egui::{
-    Align2, Color32, CursorIcon, EventFilter, Id, Mesh, Painter, Pos2, Rect, Response, Role, Sense, Shape, Stroke, StrokeKind, Ui,
-    pos2, vec2,
+    Align2, Color32, CursorIcon, EventFilter, Id, Mesh, Painter, Pos2, Rect, Response, Role, Sense, Shape, Stroke, StrokeKind,
+    Ui, pos2, vec2,
 };
 use snaptree_core::cost::MergeMode;
 use snaptree_core::engine::PlanState;
-use snaptree_core::window::{Occurrence, PlannedMerge};
+use snaptree_core::window::PlannedMerge;
 
 use super::axis::Axis;
 use super::rows::{self, Bar, ROW, Row, Rows, bars, pin, target, tried};
 use super::{PlanView, put_into, words};
 use crate::action::Action;
 use crate::model::Model;
-use crate::text::{When, bytes};
+use crate::text::{self, When, bytes};
 use crate::theme::{self, Palette, Tone};
 use crate::widgets::put;
 
@@ -34,6 +34,11 @@ pub fn days(ui: &Ui, strip: Rect, axis: &Axis, when: &When) {
             put(painter, pos2(tick.x + 5.0, strip.center().y), Align2::LEFT_CENTER, &tick.label, theme::small(), color, room);
         }
     }
+    let now = pos2(axis.x(when.now), strip.bottom());
+    if axis.left <= now.x && now.x <= axis.right {
+        let tip = vec![now, now + vec2(-5.0, -6.0), now + vec2(5.0, -6.0)];
+        painter.add(Shape::convex_polygon(tip, p.accent, Stroke::NONE));
+    }
 }
 
 /// The lines of the days, and now.
@@ -46,14 +51,6 @@ pub fn grid(painter: &Painter, area: Rect, axis: &Axis, when: &When, p: &Palette
     if now >= axis.left && now <= axis.right {
         painter.vline(now, area.y_range(), Stroke::new(1.0, p.accent));
     }
-}
-
-/// What a band stands for.
-fn band_name(occurrence: &Occurrence, plan: &PlanState, model: &Model) -> String {
-    let name = words::window_name(plan, occurrence.key);
-    let mode = if occurrence.mode == MergeMode::Stopped { "may shut machines down" } else { "live" };
-    let span = words::span(&model.when, occurrence.start(), occurrence.end);
-    format!("{name}, window, {span}, {mode}, {}", words::scope(&occurrence.scope, model))
 }
 
 /// Paints a mark for a tone: its shape says the same as its colour. Answers where the text begins.
@@ -172,12 +169,13 @@ impl Chart<'_> {
             let seen = rect.intersect(self.days_area());
             let id = Id::unique(("plan-band", occurrence.key.window, occurrence.key.start));
             let response = ui.interact(seen, id, Sense::hover());
-            response.widget_info(|| egui::WidgetInfo::labeled(Role::Label, true, band_name(occurrence, self.plan, self.model)));
+            response.widget_info(|| egui::WidgetInfo::labeled(Role::Label, true, words::band(occurrence, self.plan, self.model)));
         }
     }
 
     fn heading(&self, ui: &Ui, volume: usize, y: f32, p: &Palette) {
-        let name = words::volume(self.plan, self.model, &self.plan.plan.volumes[volume].id).to_uppercase();
+        let id = &self.plan.plan.volumes[volume].id;
+        let name = text::plan::volume_name(id, self.plan, &words::names(self.model)).to_uppercase();
         let at = pos2(self.area.left() + 14.0, y + rows::HEADING / 2.0 + 2.0);
         put(ui.painter(), at, Align2::LEFT_CENTER, &name, theme::caption(), p.weak, self.area.width() - 28.0);
     }
@@ -186,8 +184,10 @@ impl Chart<'_> {
     fn touch(&self, ui: &Ui, merge: &PlannedMerge, y: f32, actions: &mut Vec<Action>) -> Response {
         let rect = Rect::from_x_y_ranges(self.area.x_range(), y..=y + ROW);
         let response = ui.interact(rect, row_id(merge), Sense::click());
-        let (name, second) = self.words(merge);
-        let said = || format!("{name}, merge due, {second}: {}", words::short(merge, &self.model.when).0);
+        let said = || {
+            let (name, second) = self.words(merge);
+            format!("{name}, merge due, {second}: {}", words::short(merge).0)
+        };
         response.widget_info(|| egui::WidgetInfo::selected(Role::ListItem, true, self.is_selected(merge), said()));
         if response.clicked() || response.secondary_clicked() {
             actions.push(Action::ShowMerge(merge.machine, merge.disk.clone()));
@@ -202,9 +202,7 @@ impl Chart<'_> {
     /// Name, and what is to be done.
     fn words(&self, merge: &PlannedMerge) -> (String, String) {
         let machine = self.model.machine(Some(merge.machine));
-        let name = machine.map_or("A machine that is gone", |m| m.name());
-        let several = self.plan.plan.merges.iter().filter(|m| m.machine == merge.machine).count() > 1;
-        let name = if several { format!("{name} · {}", merge.disk) } else { name.to_owned() };
+        let name = text::plan::merge_name(merge, self.plan, &words::names(self.model));
         let stops = merge.pieces.iter().any(|piece| piece.down.is_some());
         let how = match machine.is_some_and(|m| m.is_up()) {
             true if stops => "shut down for it",
@@ -231,13 +229,13 @@ impl Chart<'_> {
         // Rows lie on the bands: what is pointed at is told from here.
         let at = response.hover_pos().map(|at| self.axis.time(at.x)).filter(|at| *at >= self.axis.from);
         if let Some(band) = at.and_then(|at| self.plan.occurrences.iter().find(|o| o.start() <= at && at <= o.end)) {
-            response.clone().on_hover_text_at_pointer(band_name(band, self.plan, self.model));
+            response.clone().on_hover_text_at_pointer(words::band(band, self.plan, self.model));
         }
     }
 
     fn bars(&self, ui: &mut Ui, merge: &PlannedMerge, y: f32, view: &mut PlanView, actions: &mut Vec<Action>, p: &Palette) {
         let painter = ui.painter().with_clip_rect(self.days_area().intersect(ui.clip_rect()));
-        let (said, tone) = words::short(merge, &self.model.when);
+        let (said, tone) = words::short(merge);
         let own = bars(merge, self.plan, self.axis);
         let is_moved = view.dragged.as_ref().is_some_and(|(machine, disk)| *machine == merge.machine && *disk == merge.disk);
         let middle = y + 15.0;
@@ -272,7 +270,7 @@ impl Chart<'_> {
 
     fn bar_name(&self, merge: &PlannedMerge, piece: usize, said: &str) -> String {
         let (name, planned) = (self.words(merge).0, &merge.pieces[piece]);
-        let span = words::span(&self.model.when, planned.start, planned.p90_end);
+        let span = text::plan::span(planned.start, planned.p90_end, &self.model.when);
         let part = if merge.pieces.len() > 1 { format!(", part {} of {}", piece + 1, merge.pieces.len()) } else { String::new() };
         let pinned = if pin(self.plan, merge).is_some() { ", put there by somebody" } else { "" };
         format!("{name} merge{part}, {span}, {said}{pinned}")
@@ -322,9 +320,9 @@ impl Chart<'_> {
             Some(occurrence) => {
                 let bar = tried(merge, aimed, self.model.when.now, self.axis);
                 bar.paint(&painter, pointer.y, p.accent, p);
-                let span = words::span(&self.model.when, occurrence.start(), occurrence.end);
+                let span = text::plan::span(occurrence.start(), occurrence.end, &self.model.when);
                 let over = if bar.over.is_some() { ", more than the window has" } else { "" };
-                format!("{}, {span}{over}", words::window_name(self.plan, occurrence.key))
+                format!("{}, {span}{over}", text::plan::window_name(self.plan, occurrence.key.window))
             }
             None => "a window that is for this machine".to_owned(),
         };

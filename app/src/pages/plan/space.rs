@@ -9,26 +9,28 @@ use snaptree_core::window::VolumeOutlook;
 use super::axis::Axis;
 use super::{paint, words};
 use crate::model::Model;
-use crate::text::bytes;
+use crate::text::{self, bytes};
 use crate::theme::{self, Palette, Tone};
 use crate::widgets::put;
 
 /// Height of a volume.
-const HEIGHT: f32 = 148.0;
+const HEIGHT: std::ops::RangeInclusive<f32> = 148.0..=250.0;
 /// Room above the highest line, for labels.
 const ABOVE: f32 = 20.0;
 /// Room below the floor.
 const BELOW: f32 = 22.0;
 
-/// Room that all volumes take.
+/// Room that all volumes take at least.
 pub fn height(plan: &PlanState) -> f32 {
-    HEIGHT * plan.plan.volumes.len() as f32 + 8.0
+    HEIGHT.start() * plan.plan.volumes.len() as f32
 }
 
 /// Shows all volumes.
 pub fn show(ui: &mut Ui, plan: &PlanState, model: &Model, axis: &Axis) {
-    for volume in &plan.plan.volumes {
-        let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), HEIGHT), Sense::hover());
+    let volumes = &plan.plan.volumes;
+    let height = (ui.available_height() / volumes.len().max(1) as f32).clamp(*HEIGHT.start(), *HEIGHT.end());
+    for volume in volumes {
+        let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), height), Sense::hover());
         if !ui.is_rect_visible(rect) {
             continue;
         }
@@ -76,8 +78,9 @@ impl<'a> Graph<'a> {
 
     fn said(&self, plan: &PlanState, model: &Model) -> String {
         let now = self.volume.points.first().map_or(ByteCount::ZERO, |p| p.planned.p50);
-        let mut said = format!("Free space of {}: {} now", words::volume(plan, model, &self.volume.id), bytes(now));
-        let about = |time| words::about(&model.when, time);
+        let mut said =
+            format!("Free space of {}: {} now", text::plan::volume_name(&self.volume.id, plan, &words::names(model)), bytes(now));
+        let about = |time| text::plan::about(time, &model.when);
         match (self.volume.full_as_planned.middle, self.volume.full.middle) {
             (Some(planned), Some(without)) if planned != without => {
                 said += &format!(", full {} as planned, {} without merging", about(planned), about(without));
@@ -86,7 +89,7 @@ impl<'a> Graph<'a> {
             _ => {}
         }
         if let Some(start) = self.latest_start(plan) {
-            said += &format!(", latest safe start {}", words::at(&model.when, start));
+            said += &format!(", latest safe start {}", text::plan::minute(start, &model.when));
         }
         said + &format!(", machines pause below {}", bytes(self.volume.floor))
     }
@@ -105,10 +108,10 @@ impl<'a> Graph<'a> {
             let to_now = self.volume.points.first().map(|first| self.at(first.at, first.planned.p50));
             inside.add(Shape::line(points.into_iter().chain(to_now).collect(), Stroke::new(1.5, p.weak)));
         }
-        let without: Vec<Pos2> = self.volume.points.iter().map(|x| self.at(x.at, x.without.p50)).collect();
-        inside.extend(Shape::dashed_line(&without, Stroke::new(1.4, p.bad), 5.0, 4.0));
         let planned: Vec<Pos2> = self.volume.points.iter().map(|x| self.at(x.at, x.planned.p50)).collect();
         inside.add(Shape::line(planned, Stroke::new(1.8, p.good)));
+        let without: Vec<Pos2> = self.volume.points.iter().map(|x| self.at(x.at, x.without.p50)).collect();
+        inside.extend(Shape::dashed_line(&without, Stroke::new(1.4, p.bad), 5.0, 4.0));
         let floor = self.y(self.volume.floor);
         inside.hline(days.x_range(), floor, Stroke::new(1.2, p.bad));
         let below = format!("machines pause below {}", bytes(self.volume.floor));
@@ -127,11 +130,12 @@ impl<'a> Graph<'a> {
             put(ui.painter(), pos2(left, y), Align2::LEFT_CENTER, words, font, color, room);
             y += 17.0;
         };
-        line(&words::volume(plan, model, &self.volume.id), theme::strong(), p.text);
+        let name = text::plan::volume_name(&self.volume.id, plan, &words::names(model));
+        line(&text::sentence(name), theme::strong(), p.text);
         let now = self.volume.points.first().map_or(ByteCount::ZERO, |p| p.planned.p50);
         line(&format!("{} free now", bytes(now)), theme::small(), p.weak);
         match self.history.and_then(|h| h.growth.per_day()) {
-            Some(daily) => line(&format!("grows {}", words::a_day(daily.p50)), theme::small(), p.weak),
+            Some(daily) => line(&format!("grows {} a day", bytes(daily.p50)), theme::small(), p.weak),
             None => line("growth not known yet", theme::small(), p.weak),
         }
         // What the lines are.
@@ -163,16 +167,26 @@ impl<'a> Graph<'a> {
 
     /// When it is full, and when merging has to have begun: lines with words.
     fn marks(&self, painter: &egui::Painter, plan: &PlanState, model: &Model, days: Rect, p: &Palette) {
-        let full = self.volume.full.middle.map(|at| (at, format!("full {}", words::about(&model.when, at)), Tone::Bad));
+        let full = self
+            .volume
+            .full
+            .middle
+            .map(|at| (at, format!("full {} without merging", text::plan::about(at, &model.when)), Tone::Bad));
         let start = self.latest_start(plan);
-        let start = start.map(|at| (at, format!("latest safe start {}", words::at(&model.when, at)), Tone::Warn));
+        let start = start.map(|at| (at, format!("latest safe start {}", text::plan::minute(at, &model.when)), Tone::Warn));
         for (row, (at, words, tone)) in [start, full].into_iter().enumerate().filter_map(|(row, mark)| Some((row, mark?))) {
             let x = self.axis.x(at);
-            if !(days.left()..=days.right()).contains(&x) {
-                continue;
-            }
             let y = days.top() + 11.0 + 15.0 * row as f32;
             let color = p.tone(tone);
+            if x < days.left() {
+                continue;
+            }
+            if x > days.right() {
+                // Beyond what is shown: told at the edge.
+                let words = format!("{words} ▶");
+                put(painter, pos2(days.right() - 4.0, y), Align2::RIGHT_CENTER, &words, theme::small(), color, days.width());
+                continue;
+            }
             let line = [pos2(x, y), pos2(x, self.y(self.volume.floor))];
             painter.extend(Shape::dashed_line(&line, Stroke::new(1.2, color), 2.5, 3.0));
             let width = painter.layout_no_wrap(words.clone(), theme::small(), color).size().x;
@@ -189,13 +203,13 @@ impl<'a> Graph<'a> {
         let said = match points.iter().position(|point| point.at > at) {
             Some(0) => {
                 let free = self.history.and_then(|h| h.free.iter().rev().find(|(then, _)| *then <= at)).map(|(_, free)| *free);
-                free.map(|free| format!("{}: {} free", words::at(&model.when, at), bytes(free)))
+                free.map(|free| format!("{}: {} free", text::plan::minute(at, &model.when), bytes(free)))
             }
             next => points.get(next.unwrap_or(points.len()).saturating_sub(1)).map(|point| {
                 let (planned, without) = (point.planned, point.without.p50);
                 format!(
                     "{}: {} free ({} to {}), without merging {}",
-                    words::at(&model.when, at),
+                    text::plan::minute(at, &model.when),
                     bytes(planned.p50),
                     bytes(planned.p10),
                     bytes(planned.p90),

@@ -5,8 +5,8 @@ use snaptree_core::engine::{AgentState, Expected, PlanState};
 use snaptree_core::window::{PlanAction, PlanFinding, PlanFindingKind, Verdict, VolumeOutlook};
 
 use super::dates::{growth, minute, span, used_up};
-use super::{Names, short_verdict, window_name};
-use crate::text::{Advised, When, bytes};
+use super::{Names, short_verdict, volume_name, window_name};
+use crate::text::{Advised, When, bytes, sentence};
 use crate::theme::Tone;
 
 /// A finding in words, with the label of its one button. What it is about (a machine, a volume) is among the words.
@@ -16,11 +16,12 @@ pub fn finding(finding: &PlanFinding, plan: &PlanState, names: Names<'_>, when: 
             let growth =
                 plan.volumes.iter().find(|known| known.id == *volume).map(|known| known.growth.clone()).unwrap_or_default();
             let said = |full| used_up(full, &growth, when);
+            let volume = sentence(volume_name(volume, plan, names));
             match full == full_without {
-                true => format!("The volume {volume} is {}, whatever is merged", said(full)),
+                true => format!("{volume} is {}, whatever is merged", said(full)),
                 false => {
                     let (planned, without) = (said(full), said(full_without));
-                    format!("The volume {volume} is {planned}, if all is merged as planned; otherwise {without}")
+                    format!("{volume} is {planned}, if all is merged as planned; otherwise {without}")
                 }
             }
         }

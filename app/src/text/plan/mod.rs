@@ -9,7 +9,9 @@ use snaptree_core::engine::PlanState;
 use snaptree_core::snapshot::MachineId;
 use snaptree_core::window::{MaintenanceWindow, PlannedMerge, WindowId};
 
-pub use dates::{growth, span, spare, used_up};
+use crate::text::list;
+
+pub use dates::{about, growth, minute, span, spare, used_up};
 pub use finding::{agent, finding, missed, volume};
 pub use verdict::{live, machine_verdict, reason, short_verdict, tone, verdict};
 pub use window::{window, window_time};
@@ -22,6 +24,18 @@ pub fn merge_name(merge: &PlannedMerge, plan: &PlanState, names: Names<'_>) -> S
     let name = names(merge.machine);
     let others = plan.plan.merges.iter().filter(|other| other.machine == merge.machine).count();
     if others > 1 { format!("{name} ({})", merge.disk) } else { name }
+}
+
+/// A volume as people know it: by the machines whose merges are on it; its own name says nothing to anybody.
+pub fn volume_name(id: &str, plan: &PlanState, names: Names<'_>) -> String {
+    if plan.plan.volumes.len() == 1 {
+        return "the library's volume".into();
+    }
+    let here = plan.plan.merges.iter().filter(|merge| merge.volume == id);
+    let mut machines: Vec<String> = here.map(|merge| names(merge.machine)).collect();
+    machines.sort();
+    machines.dedup();
+    if machines.is_empty() { format!("the volume {id}") } else { format!("the volume of {}", list(&machines)) }
 }
 
 /// A window of the plan.

@@ -148,11 +148,14 @@ fn findings_have_figures_and_one_button() {
     let tuesday = "full on Tue 2 Jun about 14:00, between Mon and Thu";
     assert_eq!(
         say(fills(UsedUp::default()), PlanAction::ShowPlan),
-        (format!("The volume data is not full within ten years, if all is merged as planned; otherwise {tuesday}"), "See plan")
+        (
+            format!("The library's volume is not full within ten years, if all is merged as planned; otherwise {tuesday}"),
+            "See plan"
+        )
     );
     assert_eq!(
         say(fills(full(33)), PlanAction::FreeSpace),
-        (format!("The volume data is {tuesday}, whatever is merged"), "Free space…")
+        (format!("The library's volume is {tuesday}, whatever is merged"), "Free space…")
     );
     let (machine, deadline) = (machine(2), at(33, 12, 0));
     let no_window = PlanFindingKind::NoWindowFits { machine, verdict: Verdict::NoWindows, deadline: Some(deadline) };
