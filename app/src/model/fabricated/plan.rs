@@ -84,7 +84,7 @@ pub fn three(folder: &Path) -> Vec<MachineState> {
 pub fn many(count: usize, folder: &Path) -> Vec<MachineState> {
     let volumes = [("data", 90, 20.0), ("fast", 130, 20.0), ("archive", 170, 20.0), ("lab", 210, 20.0)];
     let one = |i: usize| {
-        let power = if i % 3 == 0 { Power::Off } else { Power::Running };
+        let power = if i.is_multiple_of(3) { Power::Off } else { Power::Running };
         deep(&format!("VM{:03}", i + 1), volumes[i % 4], &[300 + 70 * (i as u64 % 9), 500, 400], power, folder)
     };
     (0..count).map(one).collect()
