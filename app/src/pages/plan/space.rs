@@ -71,6 +71,13 @@ impl<'a> Graph<'a> {
         pos2(self.axis.x(time), self.y(free))
     }
 
+    /// The points of a line between which something can be seen.
+    fn seen(&self, points: Vec<Pos2>) -> Vec<Pos2> {
+        let first = points.partition_point(|at| at.x < self.axis.left).saturating_sub(1);
+        let last = points.partition_point(|at| at.x <= self.axis.right);
+        points.into_iter().take(last + 1).skip(first).collect()
+    }
+
     /// The last safe start of all merges on the volume.
     fn latest_start(&self, plan: &PlanState) -> Option<DateTime<Utc>> {
         plan.plan.merges.iter().filter(|m| m.volume == self.volume.id).filter_map(|m| m.latest_safe_start).min()
@@ -106,12 +113,13 @@ impl<'a> Graph<'a> {
         if let Some(history) = self.history {
             let points: Vec<Pos2> = history.free.iter().map(|(at, free)| self.at(*at, *free)).collect();
             let to_now = self.volume.points.first().map(|first| self.at(first.at, first.planned.p50));
-            inside.add(Shape::line(points.into_iter().chain(to_now).collect(), Stroke::new(1.5, p.weak)));
+            let points = points.into_iter().chain(to_now).collect();
+            inside.add(Shape::line(self.seen(points), Stroke::new(1.5, p.weak)));
         }
         let planned: Vec<Pos2> = self.volume.points.iter().map(|x| self.at(x.at, x.planned.p50)).collect();
-        inside.add(Shape::line(planned, Stroke::new(1.8, p.good)));
+        inside.add(Shape::line(self.seen(planned), Stroke::new(1.8, p.good)));
         let without: Vec<Pos2> = self.volume.points.iter().map(|x| self.at(x.at, x.without.p50)).collect();
-        inside.extend(Shape::dashed_line(&without, Stroke::new(1.4, p.bad), 5.0, 4.0));
+        inside.extend(Shape::dashed_line(&self.seen(without), Stroke::new(1.4, p.bad), 5.0, 4.0));
         let floor = self.y(self.volume.floor);
         inside.hline(days.x_range(), floor, Stroke::new(1.2, p.bad));
         let below = format!("machines pause below {}", bytes(self.volume.floor));

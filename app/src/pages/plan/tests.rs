@@ -335,13 +335,19 @@ fn keys_walk_rows_days_and_pages() {
 /// Not a limit, since the computer may be busy, but printed: CPU of a frame of 200 merges.
 #[test]
 fn two_hundred_rows_are_drawn_by_what_is_in_sight() {
-    let machines = made::many(200, Path::new("/nowhere"));
-    let plan = made::planned(&machines, made::windows(), Vec::new());
-    let (mut window, _) = shown(made::told(machines, plan));
-    window.run_steps(20);
+    let frame = |count| {
+        let machines = made::many(count, Path::new("/nowhere"));
+        let plan = made::planned(&machines, made::windows(), Vec::new());
+        let (mut window, _) = shown(made::told(machines, plan));
+        window.run_steps(20);
+        window
+    };
+    let mut window = frame(200);
     let bars = window.query_all_by_label_contains(" merge, ").count();
     assert!((3..40).contains(&bars), "{bars} bars are drawn");
     assert_eq!(window.query_all_by_label_contains(", merge due, ").count(), 200, "all are known to screen readers");
+    let (many, few) = (window.output().shapes.len(), frame(40).output().shapes.len());
+    assert!(many < few + few / 4, "{many} shapes are painted, and {few} of 40 merges");
     let mut times: Vec<_> = (0..21)
         .map(|_| {
             let start = std::time::Instant::now();
@@ -350,7 +356,7 @@ fn two_hundred_rows_are_drawn_by_what_is_in_sight() {
         })
         .collect();
     times.sort();
-    println!("a frame of 200 merges: {:?} (median of 21)", times[10]);
+    println!("a frame of 200 merges: {:?} (median of 21), {many} shapes", times[10]);
 }
 
 #[test]
