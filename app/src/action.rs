@@ -5,14 +5,14 @@ use std::path::PathBuf;
 use crate::model::Node;
 use egui::{Key, KeyboardShortcut, Modifiers};
 use snaptree_core::engine::{Command, JobAction, JobKind, JobState, Power};
-use snaptree_core::snapshot::{Machine, MachineId, SnapshotId, rules};
+use snaptree_core::snapshot::{DiskId, Machine, MachineId, SnapshotId, rules};
 use snaptree_core::units::ByteCount;
 use uuid::Uuid;
 
 use crate::dialogs::Dialog;
 use crate::model::{MachineEntry, Model, Question};
 use crate::text;
-use crate::view::View;
+use crate::view::{Page, View};
 
 /// Something that a click, a key or the palette asks for.
 #[derive(Debug, Clone, PartialEq)]
@@ -21,6 +21,8 @@ pub enum Action {
     Verb(Verb),
     /// Show a machine.
     ShowMachine(MachineId),
+    /// Show a merge of the plan.
+    ShowMerge(MachineId, DiskId),
     /// Choose a row of the tree.
     Select(Node),
     /// Choose a row of another machine's tree.
@@ -121,6 +123,17 @@ verbs! {
     Adopt: "Adopt…", "Bring this machine into the library, so that it can be changed", None, [Toolbar, Machine];
     Remove: "Remove machine…", "Forget this machine, or delete its files too", None, [Machine];
     CloseFolder: "Close this folder", "Look at this folder no longer; nothing in it is changed", None, [Machine];
+    ShowMachines: "Show the machines", "The machines, each with its tree of snapshots", ctrl(Key::Num1), [Palette];
+    ShowPlan: "Show the plan", "Which merge is done when, and how long the volumes hold out", ctrl(Key::Num2), [Palette];
+    Windows: "Maintenance windows…", "When merging is allowed, for which machines, and how", ctrl(Key::Num3), [Palette];
+    MakePlan: "Plan anew", "Make the plan of all merges anew, now", None, [Palette];
+    ExportCalendar: "Export the plan as a calendar…", "Each merge as an event (.ics), for calendars", None, [Palette];
+    ExportTable: "Export the plan as a table…", "Each merge as a row (.csv), for spreadsheets", None, [Palette];
+    ExportJson: "Export the plan as JSON…", "All of the plan, for other programs", None, [Palette];
+    ExportChange: "Export the plan as a change request…", "A page to print and sign (.html)", None, [Palette];
+    PlanCloser: "Show fewer days", "Look closer at the plan's days", plain(Key::Plus), [Palette];
+    PlanWider: "Show more days", "Look at more of the plan's days", plain(Key::Minus), [Palette];
+    PlanToday: "Show today", "Go back to the days from now on", plain(Key::Num0), [Palette];
     CreateMachine: "Create a machine…", "A new machine with its disks", ctrl(Key::N), [Palette];
     OpenFolder: "Open a folder…", "Look at disk images in place; nothing is changed", ctrl(Key::O), [Palette];
     Import: "Import images…", "Bring VHDX files into the library as a machine", ctrl(Key::I), [Palette];
@@ -171,6 +184,10 @@ impl Verb {
 
     /// Whether it is shown for the machine at hand at all (an action of another kind of machine isn't).
     pub fn applies(self, model: &Model, view: &View) -> bool {
+        // What is selected in a tree can't be seen beside the plan.
+        if view.page == Page::Plan && self.is_about_the_selection() {
+            return false;
+        }
         let machine = model.machine(view.machine);
         let read_only = machine.is_some_and(MachineEntry::read_only);
         let power = machine.map(|m| &m.state.power);
@@ -181,6 +198,7 @@ impl Verb {
             Self::Resume => matches!(power, Some(Power::Paused | Power::NoRoom)),
             Self::Adopt | Self::CloseFolder => read_only,
             Self::Remove => !read_only,
+            Self::PlanCloser | Self::PlanWider | Self::PlanToday => view.page == Page::Plan,
             Self::Undelete => selected(model, view).zip(machine).is_some_and(|(id, m)| m.state.machine.ghosts.contains_key(&id)),
             _ => true,
         }
@@ -203,7 +221,18 @@ impl Verb {
     /// Whether it can be done now, or why not and what would make it possible.
     pub fn enabled(self, model: &Model, view: &View) -> Result<(), String> {
         match self {
-            Self::CreateMachine
+            Self::ExportCalendar | Self::ExportTable | Self::ExportJson | Self::ExportChange => match &model.plan {
+                Some(_) => Ok(()),
+                None => Err("There is no plan yet: the machines are being counted.".into()),
+            },
+            Self::ShowMachines
+            | Self::ShowPlan
+            | Self::Windows
+            | Self::MakePlan
+            | Self::PlanCloser
+            | Self::PlanWider
+            | Self::PlanToday
+            | Self::CreateMachine
             | Self::OpenFolder
             | Self::Import
             | Self::Demo

@@ -6,6 +6,7 @@ use crate::action::{self, Action};
 use crate::dispatch::{Dispatch, Engine};
 use crate::model::Model;
 use crate::pages::making::Making;
+use crate::text::Zone;
 use crate::view::{STORAGE_KEY, View};
 use crate::{dialogs, pages, theme, widgets};
 
@@ -22,8 +23,7 @@ impl App {
         theme::install(ctx);
         let engine = Dispatch::new(engine);
         engine.wake(ctx);
-        let zone = *chrono::Local::now().offset();
-        Self { model: Model::new(clock.now(), zone), view, engine }
+        Self { model: Model::new(clock.now(), Zone::Local), view, engine }
     }
 
     /// Takes in what is new. No painting.

@@ -6,6 +6,7 @@ mod cli;
 mod demo;
 mod dialogs;
 mod dispatch;
+mod export;
 mod model;
 mod pages;
 mod start;

@@ -26,7 +26,7 @@ pub struct Fake {
 
 impl Fake {
     /// What was asked to be done (plans not counted).
-    fn done(&self) -> Vec<Command> {
+    pub fn done(&self) -> Vec<Command> {
         self.asked.borrow().iter().filter(|r| r.mode == Mode::Do).map(|r| r.command.clone()).collect()
     }
 }
@@ -58,15 +58,15 @@ impl Clock for Today {
     }
 }
 
-struct Shown {
-    app: Option<App>,
+pub struct Shown {
+    pub app: Option<App>,
     view: Option<View>,
     fake: Fake,
 }
 
-type Window = Harness<'static, Shown>;
+pub type Window = Harness<'static, Shown>;
 
-fn window(size: [f32; 2], scale: f32, theme: egui::Theme, events: Vec<Event>) -> (Window, Fake) {
+pub fn window(size: [f32; 2], scale: f32, theme: egui::Theme, events: Vec<Event>) -> (Window, Fake) {
     let fake = Fake::default();
     fake.events.borrow_mut().extend(events);
     let mut view = View::default();
@@ -81,7 +81,7 @@ fn window(size: [f32; 2], scale: f32, theme: egui::Theme, events: Vec<Event>) ->
             let ctx = ui.ctx().clone();
             let app = shown.app.get_or_insert_with(|| {
                 let mut app = App::new(&ctx, shown.view.take().unwrap_or_default(), Box::new(shown.fake.clone()), &clock);
-                app.model.when.zone = chrono::FixedOffset::east_opt(0).expect("UTC");
+                app.model.when.zone = chrono::FixedOffset::east_opt(0).expect("UTC").into();
                 app
             });
             app.take_in(&ctx, clock.now());
@@ -128,7 +128,7 @@ fn pictures() {
     }
 }
 
-fn verb(window: &Window, label: &str) {
+pub fn verb(window: &Window, label: &str) {
     window.get_by_role_and_label(egui::accesskit::Role::Button, label).click();
 }
 

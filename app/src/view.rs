@@ -8,6 +8,7 @@ use snaptree_core::snapshot::{Machine, MachineId, SnapshotId};
 
 use crate::dialogs::Dialog;
 use crate::model::MachineEntry;
+use crate::pages::plan::PlanView;
 use crate::start::Opening;
 use crate::theme::ThemeChoice;
 use crate::widgets::palette::Palette;
@@ -20,11 +21,22 @@ pub const STORAGE_KEY: &str = "snaptree-view";
 /// The smallest and largest scale.
 pub const SCALES: std::ops::RangeInclusive<f32> = 0.6..=2.5;
 
+/// Which page.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Page {
+    #[default]
+    Machines,
+    Plan,
+}
+
 /// What is shown, and how.
 #[derive(Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct View {
     pub theme: ThemeChoice,
+    pub page: Page,
+    pub plan: PlanView,
     scale: Option<f32>,
     /// The machine that is shown.
     pub machine: Option<MachineId>,

@@ -6,9 +6,9 @@ use snaptree_core::cost::{Action, Severity};
 use snaptree_core::engine::MachineState;
 use snaptree_core::snapshot::{NodeRef, SnapshotId};
 
+use super::answers::node_name;
 use super::client::Client;
 use super::output::{Align, Output, table};
-use super::plan::node_name;
 use super::{Common, Done, json};
 use crate::text;
 

@@ -11,7 +11,7 @@ use snaptree_core::units::ByteCount;
 
 use super::client::Client;
 use super::output::{Align, Output, table};
-use super::{Common, Done, Failure, json, names, parse, plan};
+use super::{Common, Done, Failure, answers, json, names, parse};
 use crate::text::{self, bytes, count, merge, no_room, power};
 
 #[derive(Debug, Subcommand)]
@@ -160,7 +160,7 @@ pub fn run(verb: Verb, common: &Common, output: &Output) -> Done {
         }
     };
     let answer = client.call(command)?;
-    plan::answer(output, None, &answer)
+    answers::answer(output, None, &answer)
 }
 
 fn list(client: &mut Client, output: &Output) -> Done {

@@ -6,7 +6,7 @@ use snaptree_core::units::ByteRate;
 
 use super::client::Client;
 use super::output::Output;
-use super::{Common, Done, names, parse, plan};
+use super::{Common, Done, answers, names, parse};
 
 /// Carries out the merges that are due. Ctrl+C ends it; what was moved stays moved.
 #[derive(Debug, Args)]
@@ -38,7 +38,7 @@ pub fn run(verb: &Merge, common: &Common, output: &Output) -> Done {
     let state = client.counted(&verb.name)?;
     let disk = verb.disk.as_ref().map(|name| names::disk(&state.machine, name)).transpose()?;
     let answer = client.call(Command::Merge { machine: state.machine.id, disk, limit: verb.limit, until: None })?;
-    plan::answer(output, Some(&state.machine), &answer)
+    answers::answer(output, Some(&state.machine), &answer)
 }
 
 pub fn run_trash(verb: &TrashVerb, common: &Common, output: &Output) -> Done {
@@ -46,5 +46,5 @@ pub fn run_trash(verb: &TrashVerb, common: &Common, output: &Output) -> Done {
     let mut client = Client::open(common)?;
     let machine = client.machine(name)?.machine.id;
     let answer = client.call(Command::EmptyTrash { machine, all: !old })?;
-    plan::answer(output, None, &answer)
+    answers::answer(output, None, &answer)
 }

@@ -9,6 +9,7 @@
 //! 3 refused by a rule. The shapes of `--json` are described in [`json`].
 
 mod advise;
+mod answers;
 mod client;
 mod demo;
 mod disk;
@@ -19,7 +20,6 @@ mod merge;
 mod names;
 mod output;
 mod parse;
-mod plan;
 mod serve;
 mod snapshot;
 mod tree;

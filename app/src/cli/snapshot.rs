@@ -6,7 +6,7 @@ use snaptree_core::snapshot::Machine;
 
 use super::client::Client;
 use super::output::Output;
-use super::{Common, Done, names, plan};
+use super::{Common, Done, answers, names};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -131,7 +131,7 @@ pub fn run(verb: Verb, common: &Common, output: &Output) -> Done {
         Verb::Protect { label, off, .. } => Command::Protect { machine, snapshot: names::snapshot(m, &label)?, protected: !off },
     };
     let answer = client.call(command)?;
-    plan::answer(output, Some(m), &answer)
+    answers::answer(output, Some(m), &answer)
 }
 
 /// "Before X", or with a number where that is taken.

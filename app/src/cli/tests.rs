@@ -181,6 +181,7 @@ fn state(machine: Machine) -> Arc<MachineState> {
         census: BTreeMap::new(),
         calibration: Calibration::default(),
         volume: VolumeState::default(),
+        guest: None,
         problems: Vec::new(),
     })
 }

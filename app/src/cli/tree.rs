@@ -6,10 +6,10 @@ use snaptree_core::engine::MachineState;
 use snaptree_core::snapshot::{ImageId, NodeRef, Snapshot, Tree as NodeTree, TreeRow};
 use snaptree_core::units::ByteCount;
 
+use super::answers::node_name;
 use super::client::Client;
 use super::graph::{Lanes, lanes};
 use super::output::{Align, Output, table};
-use super::plan::node_name;
 use super::{Common, Done, json};
 use crate::text::{bytes, count, deletion_row, estimate_long, list};
 

@@ -5,7 +5,7 @@ use snaptree_core::engine::Command;
 
 use super::client::Client;
 use super::output::Output;
-use super::{Common, Done, Failure, names, plan};
+use super::{Common, Done, Failure, answers, names};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -52,5 +52,5 @@ pub fn run(verb: &Verb, common: &Common, output: &Output) -> Done {
         Verb::BadUpdate { name } => Command::BadUpdate(client.machine(name)?.machine.id),
     };
     let answer = client.call(command)?;
-    plan::answer(output, None, &answer)
+    answers::answer(output, None, &answer)
 }

@@ -9,6 +9,7 @@ mod import;
 mod merge;
 mod resize;
 mod take;
+mod windows;
 
 pub use apply::Apply;
 pub use create::Create;
@@ -18,6 +19,7 @@ pub use import::Import;
 pub use merge::{Merge, Plain, Remove};
 pub use resize::Resize;
 pub use take::Take;
+pub use windows::Windows;
 
 use egui::{Context, Id, Key, Modal, Modifiers, RichText, Ui};
 use snaptree_core::engine::{Command, RequestId};
@@ -51,6 +53,7 @@ pub enum Dialog {
     Remove(Remove),
     Resize(Resize),
     EmptyTrash(Plain),
+    Windows(Windows),
     /// The path as it is typed.
     OpenFolder(String),
 }
@@ -65,7 +68,13 @@ impl Dialog {
             Self::Merge(d) => Some(d.command()),
             Self::EmptyTrash(d) => Some(Command::EmptyTrash { machine: d.machine, all: true }),
             Self::Remove(d) => Some(d.command()),
-            Self::Create(_) | Self::Import(_) | Self::Rename(_) | Self::Note(_) | Self::Resize(_) | Self::OpenFolder(_) => {
+            Self::Create(_)
+            | Self::Import(_)
+            | Self::Rename(_)
+            | Self::Note(_)
+            | Self::Resize(_)
+            | Self::Windows(_)
+            | Self::OpenFolder(_) => {
                 let _ = model;
                 None
             }
@@ -96,6 +105,14 @@ impl Dialog {
         self.plan_place().copied().flatten()
     }
 
+    /// Goes one step back inside of it; answers whether there was one. Otherwise it closes.
+    fn step_back(&mut self) -> bool {
+        match self {
+            Self::Windows(d) => d.step_back(),
+            _ => false,
+        }
+    }
+
     fn title(&self, model: &Model) -> String {
         let machine = |id| model.machine(Some(id)).map(|m| m.name().to_owned()).unwrap_or_default();
         match self {
@@ -110,6 +127,7 @@ impl Dialog {
             Self::Resize(d) => format!("Resize a disk of {}", machine(d.machine)),
             Self::Remove(d) => format!("Remove {}", machine(d.machine)),
             Self::EmptyTrash(d) => format!("Empty the trash of {}", machine(d.machine)),
+            Self::Windows(d) => d.title(),
             Self::OpenFolder(_) => "Open a folder".into(),
         }
     }
@@ -128,6 +146,7 @@ impl Dialog {
             Self::Resize(d) => d.show(ui, model, foot),
             Self::Remove(d) => d.show(ui, model, foot),
             Self::EmptyTrash(d) => d.show_trash(ui, model, foot),
+            Self::Windows(d) => d.show(ui, model, foot),
             Self::OpenFolder(path) => import::open_folder(ui, path, foot),
         }
     }
@@ -135,8 +154,10 @@ impl Dialog {
 
 /// The buttons at the foot of a dialog, and what they lead to.
 pub struct Foot {
-    /// The label of the button that does it.
+    /// The label of the button that does it; there is none without.
     pub label: String,
+    /// The label of the button that closes.
+    pub close: &'static str,
     /// Whether it destroys something: then Enter closes instead.
     pub danger: bool,
     /// Why it can't be done, if it can't.
@@ -202,7 +223,8 @@ pub fn show(ctx: &Context, model: &Model, view: &mut View, actions: &mut Vec<Act
     // Keys for the dialog are taken before its fields see them, but not from a note of several lines.
     let many_lines = matches!(dialog, Dialog::Note(_));
     let enter = !many_lines && ctx.input_mut(|i| i.consume_key(Modifiers::NONE, Key::Enter));
-    let mut foot = Foot { label: String::new(), danger: false, refused: None, unfilled: false, action: None, other: None };
+    let mut foot =
+        Foot { label: String::new(), close: "Cancel", danger: false, refused: None, unfilled: false, action: None, other: None };
     let mut clicked = None;
     let frame = egui::Frame::window(&ctx.global_style());
     let modal = Modal::new(Id::unique("dialog")).frame(frame).show(ctx, |ui| {
@@ -221,16 +243,16 @@ pub fn show(ctx: &Context, model: &Model, view: &mut View, actions: &mut Vec<Act
     let by_enter = enter && clicked.is_none();
     let confirmed = clicked == Some(true) || (by_enter && !foot.danger && foot.refused.is_none());
     let closed = clicked == Some(false) || (by_enter && foot.danger) || escaped;
+    let ends = (confirmed && foot.action.is_some()) || closed;
+    let stays = ends && dialog.step_back();
     view.dialog = Some(dialog);
     if let Some(other) = foot.other {
         actions.push(other);
     }
-    if confirmed {
-        if let Some(action) = foot.action {
-            actions.push(action);
-            actions.push(Action::Close);
-        }
-    } else if closed {
+    if confirmed && let Some(action) = foot.action {
+        actions.push(action);
+    }
+    if ends && !stays {
         actions.push(Action::Close);
     }
 }
@@ -247,17 +269,23 @@ fn buttons(ui: &mut Ui, foot: &Foot, enter: bool) -> Option<bool> {
     // As high as a button, whatever the last dialog left free.
     let row = egui::vec2(ui.available_width(), ui.spacing().interact_size.y);
     ui.allocate_ui_with_layout(row, egui::Layout::right_to_left(egui::Align::Center), |ui| {
+        let pressed = |r: &egui::Response| r.clicked() || (enter && r.has_focus() && r.enabled());
+        if foot.label.is_empty() {
+            if pressed(&ui.button(foot.close)) {
+                clicked = Some(false);
+            }
+            return;
+        }
         let kind = if foot.danger { Kind::Danger } else { Kind::Primary };
         let response = widgets::button(ui, kind, foot.label.as_str(), foot.refused.is_none() && foot.action.is_some());
         let response = match &foot.refused {
             Some(why) => response.on_disabled_hover_text(why),
             None => response,
         };
-        let pressed = |r: &egui::Response| r.clicked() || (enter && r.has_focus() && r.enabled());
         if pressed(&response) {
             clicked = Some(true);
         }
-        if pressed(&ui.button("Cancel")) {
+        if pressed(&ui.button(foot.close)) {
             clicked = Some(false);
         }
     });

@@ -3,7 +3,7 @@
 mod picker;
 mod verbs;
 
-pub use picker::Picker;
+pub use picker::{Picked, Picker};
 pub use verbs::step;
 
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use snaptree_core::engine::{Command, EngineHandle, Event, Mode, Refusal, Request
 use crate::action::Action;
 use crate::dialogs::{Dialog, PickFor};
 use crate::model::Model;
-use crate::view::View;
+use crate::view::{Page, View};
 
 /// The engine, as the window needs it: requests in, events out, neither ever waiting.
 pub trait Engine {
@@ -61,8 +61,11 @@ impl Dispatch {
         while let Some(event) = self.engine.next_event() {
             model.apply(event);
         }
-        if let Some((why, path)) = self.picker.poll() {
-            self.picked(why, path, model, view);
+        match self.picker.poll() {
+            Some(Picked::Path(why, path)) => self.picked(why, path, model, view),
+            Some(Picked::Saved(path)) => model.jobs.tell(format!("Written: {}", path.display()), false),
+            Some(Picked::NotSaved(why)) => model.jobs.tell(why, true),
+            None => {}
         }
         if let Some(created) = model.jobs.created.take() {
             view.machine = Some(created);
@@ -108,8 +111,14 @@ impl Dispatch {
             Action::Verb(verb) => self.verb(verb, model, view, ctx),
             Action::ShowMachine(id) => {
                 view.machine = Some(id);
+                view.page = Page::Machines;
                 view.compared = None;
                 view.reveal = true;
+            }
+            Action::ShowMerge(machine, disk) => {
+                view.machine = Some(machine);
+                view.page = Page::Plan;
+                view.plan.choose(disk);
             }
             Action::Select(node) => {
                 if let Some(machine) = view.machine {
@@ -118,6 +127,7 @@ impl Dispatch {
             }
             Action::SelectIn(machine, node) => {
                 view.machine = Some(machine);
+                view.page = Page::Machines;
                 view.select(machine, node);
                 view.reveal = true;
             }

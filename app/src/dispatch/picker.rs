@@ -1,4 +1,4 @@
-//! The system's dialog for choosing a folder, on a thread of its own.
+//! The system's dialogs for choosing a folder or a file, on a thread of their own.
 
 use std::path::PathBuf;
 
@@ -6,10 +6,21 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::dialogs::PickFor;
 
+/// What came of a dialog.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Picked {
+    /// A path was chosen.
+    Path(PickFor, PathBuf),
+    /// A file was written.
+    Saved(PathBuf),
+    /// It could not be written.
+    NotSaved(String),
+}
+
 /// Waits for what the person chooses.
 pub struct Picker {
-    sender: Sender<Option<(PickFor, PathBuf)>>,
-    receiver: Receiver<Option<(PickFor, PathBuf)>>,
+    sender: Sender<Option<Picked>>,
+    receiver: Receiver<Option<Picked>>,
     open: bool,
 }
 
@@ -23,13 +34,7 @@ impl Default for Picker {
 impl Picker {
     /// Opens the dialog, unless one is open.
     pub fn ask(&mut self, why: PickFor, ctx: Option<&egui::Context>) {
-        if self.open {
-            return;
-        }
-        self.open = true;
-        let sender = self.sender.clone();
-        let ctx = ctx.cloned();
-        std::thread::spawn(move || {
+        self.beside(ctx, move || {
             let dialog = rfd::FileDialog::new();
             let path = match why {
                 PickFor::OpenFolder => dialog.set_title("Open a folder of disk images").pick_folder(),
@@ -37,8 +42,32 @@ impl Picker {
                     dialog.set_title("Import a VHDX file").add_filter("Disk images", &["vhdx", "avhdx"]).pick_file()
                 }
             };
+            path.map(|path| Picked::Path(why, path))
+        });
+    }
+
+    /// Asks where to write a text, and writes it there.
+    pub fn save(&mut self, name: &'static str, text: String, ctx: Option<&egui::Context>) {
+        self.beside(ctx, move || {
+            let path = rfd::FileDialog::new().set_title("Export the plan").set_file_name(name).save_file()?;
+            Some(match std::fs::write(&path, text) {
+                Ok(()) => Picked::Saved(path),
+                Err(error) => Picked::NotSaved(format!("{} could not be written: {error}", path.display())),
+            })
+        });
+    }
+
+    /// Runs a dialog on a thread of its own, unless one is open.
+    fn beside(&mut self, ctx: Option<&egui::Context>, dialog: impl FnOnce() -> Option<Picked> + Send + 'static) {
+        if self.open {
+            return;
+        }
+        self.open = true;
+        let sender = self.sender.clone();
+        let ctx = ctx.cloned();
+        std::thread::spawn(move || {
             // The window may be gone by now; then nobody waits for it.
-            let _ = sender.send(path.map(|p| (why, p)));
+            let _ = sender.send(dialog());
             if let Some(ctx) = ctx {
                 ctx.request_repaint();
             }
@@ -46,7 +75,7 @@ impl Picker {
     }
 
     /// What was chosen since the last call.
-    pub fn poll(&mut self) -> Option<(PickFor, PathBuf)> {
+    pub fn poll(&mut self) -> Option<Picked> {
         let answer = self.receiver.try_recv().ok()?;
         self.open = false;
         answer

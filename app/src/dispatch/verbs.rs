@@ -6,8 +6,10 @@ use snaptree_core::engine::Command;
 use super::Dispatch;
 use crate::action::{Action, Undoable, Verb, last_undoable, selected, to_apply};
 use crate::dialogs::{self, Dialog};
+use crate::export::{self, Format};
 use crate::model::Model;
-use crate::view::View;
+use crate::pages::plan::words;
+use crate::view::{Page, View};
 use crate::widgets::palette::Palette;
 
 impl Dispatch {
@@ -33,6 +35,20 @@ impl Dispatch {
                     ctx.memory_mut(|m| m.data = Default::default());
                 }
             }
+            Verb::ShowMachines => view.page = Page::Machines,
+            Verb::ShowPlan => {
+                view.page = Page::Plan;
+                view.plan.reveal();
+            }
+            Verb::Windows => self.open(Dialog::Windows(dialogs::Windows::new(model)), model, view),
+            Verb::MakePlan => self.run(Action::Send(Command::MakePlan), model, view, ctx),
+            Verb::ExportCalendar => self.export(Format::Ics, model, ctx),
+            Verb::ExportTable => self.export(Format::Csv, model, ctx),
+            Verb::ExportJson => self.export(Format::Json, model, ctx),
+            Verb::ExportChange => self.export(Format::ChangeRequest, model, ctx),
+            Verb::PlanCloser => view.plan.zoom(-1),
+            Verb::PlanWider => view.plan.zoom(1),
+            Verb::PlanToday => view.plan.from = None,
             Verb::Demo => self.demo(model),
             Verb::OpenFolder => self.open(Dialog::OpenFolder(String::new()), model, view),
             Verb::CreateMachine => self.open(Dialog::Create(dialogs::Create::new(model)), model, view),
@@ -43,6 +59,14 @@ impl Dispatch {
                     self.run(action, model, view, ctx);
                 }
             }
+        }
+    }
+
+    /// Writes the plan where the person says.
+    fn export(&mut self, format: Format, model: &Model, ctx: Option<&egui::Context>) {
+        if let Some(plan) = &model.plan {
+            let text = export::export(format, plan, &words::names(model), export::Span::default(), &model.when);
+            self.picker.save(format.file_name(), text, ctx);
         }
     }
 

@@ -18,6 +18,8 @@ use snaptree_core::snapshot::{
 use snaptree_core::units::{ByteCount, ByteRate};
 use uuid::Uuid;
 
+pub mod plan;
+
 /// The day on which all of it is.
 pub fn today() -> DateTime<Utc> {
     Utc.with_ymd_and_hms(2026, 5, 23, 12, 0, 0).single().unwrap_or_default()
@@ -217,6 +219,7 @@ pub fn machine(name: &str, made: &[Made], now_on: Option<usize>, now_mib: u64, f
         census,
         calibration: Calibration { samples: vec![sample(2 << 30, 6.1), sample(9 << 30, 25.0), sample(4 << 30, 12.4)] },
         volume: VolumeState { id: "data".into(), free: ByteCount::gib(148), punches_holes: true },
+        guest: None,
         problems: Vec::new(),
     }
 }

@@ -22,12 +22,12 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use chrono::{DateTime, FixedOffset, Utc};
+use chrono::{DateTime, Utc};
 use snaptree_core::cost::Severity;
 use snaptree_core::engine::{Event, LibraryState, MachineState, Place, PlanState, Power, Screen, WorkloadCounters};
 use snaptree_core::snapshot::{MachineId, by_name};
 
-use crate::text::When;
+use crate::text::{When, Zone};
 
 /// A machine, with what follows from its state.
 pub struct MachineEntry {
@@ -60,6 +60,17 @@ impl MachineEntry {
     }
 }
 
+/// Something that needs somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Concern {
+    /// A machine's finding, by its number.
+    Machine(MachineId, usize),
+    /// The plan's, by its number.
+    Plan(usize),
+    /// Windows that passed unused.
+    Missed,
+}
+
 /// Everything that is known.
 pub struct Model {
     pub library: Option<Arc<LibraryState>>,
@@ -73,8 +84,14 @@ pub struct Model {
 
 impl Model {
     /// Nothing is known yet.
-    pub fn new(now: DateTime<Utc>, zone: FixedOffset) -> Self {
-        Self { library: None, machines: BTreeMap::new(), jobs: Jobs::default(), plan: None, when: When { now, zone } }
+    pub fn new(now: DateTime<Utc>, zone: impl Into<Zone>) -> Self {
+        Self {
+            library: None,
+            machines: BTreeMap::new(),
+            jobs: Jobs::default(),
+            plan: None,
+            when: When { now, zone: zone.into() },
+        }
     }
 
     /// Takes an event in.
@@ -145,20 +162,37 @@ impl Model {
         self.library.as_ref().is_some_and(|l| l.folders.is_empty() && l.machines.is_empty()) && self.machines.is_empty()
     }
 
-    /// What needs somebody, the worst first: the machine and the number of its finding.
-    pub fn attention(&self) -> Vec<(MachineId, usize)> {
+    /// What needs somebody, the worst first.
+    pub fn attention(&self) -> Vec<Concern> {
+        let mut all: Vec<(Severity, Concern)> =
+            self.machine_concerns().into_iter().map(|(severity, id, i)| (severity, Concern::Machine(id, i))).collect();
+        if let Some(plan) = &self.plan {
+            let worth = plan.findings.iter().enumerate().filter(|(_, f)| f.severity > Severity::Note);
+            all.extend(worth.map(|(i, f)| (f.severity, Concern::Plan(i))));
+            all.extend((!plan.agent.missed.is_empty()).then_some((Severity::Warning, Concern::Missed)));
+        }
+        // Of those that are as urgent, a machine that waits comes first, then what the plan says.
+        let rank = |concern: &Concern| match concern {
+            Concern::Machine(id, _) if self.machines[id].state.power == Power::NoRoom => 0,
+            Concern::Plan(_) | Concern::Missed => 1,
+            Concern::Machine(..) => 2,
+        };
+        all.sort_by(|(a, first), (b, second)| b.cmp(a).then_with(|| rank(first).cmp(&rank(second))));
+        all.into_iter().map(|(_, concern)| concern).collect()
+    }
+
+    /// The worst finding of each machine, the worst first.
+    fn machine_concerns(&self) -> Vec<(Severity, MachineId, usize)> {
         let mut all: Vec<(Severity, MachineId, usize)> = Vec::new();
         for (id, machine) in &self.machines {
             let worth = machine.figures.findings.iter().enumerate().filter(|(_, f)| f.severity > Severity::Note);
             // One per machine: its worst.
             all.extend(worth.map(|(i, f)| (f.severity, *id, i)).max_by_key(|(s, _, i)| (*s, std::cmp::Reverse(*i))));
         }
-        // Of those that are as urgent, a machine that waits comes first.
-        let runs = |id: &MachineId| self.machines[id].state.power != Power::NoRoom;
         all.sort_by(|(a, first, _), (b, second, _)| {
             let names = || by_name(self.machines[first].name(), self.machines[second].name());
-            b.cmp(a).then_with(|| runs(first).cmp(&runs(second))).then_with(names)
+            b.cmp(a).then_with(names)
         });
-        all.into_iter().map(|(_, id, i)| (id, i)).collect()
+        all
     }
 }

@@ -5,6 +5,7 @@ mod details;
 mod first_start;
 pub mod machines;
 pub mod making;
+pub mod plan;
 pub use details::node_name;
 mod tasks;
 mod topbar;
@@ -14,7 +15,7 @@ use egui::{Frame, Panel, Ui};
 use crate::action::Action;
 use crate::model::Model;
 use crate::theme;
-use crate::view::View;
+use crate::view::{Page, View};
 
 /// Shows the window's content.
 pub fn show(ui: &mut Ui, model: &Model, view: &mut View, actions: &mut Vec<Action>) {
@@ -37,5 +38,8 @@ pub fn show(ui: &mut Ui, model: &Model, view: &mut View, actions: &mut Vec<Actio
         let foot = Frame::NONE.fill(p.panel).inner_margin(egui::Margin::symmetric(14, 6));
         Panel::bottom("tasks").frame(foot).show(ui, |ui| tasks::line(ui, model, actions));
     }
-    machines::show(ui, model, view, actions);
+    match view.page {
+        Page::Machines => machines::show(ui, model, view, actions),
+        Page::Plan => plan::show(ui, model, view, actions),
+    }
 }

@@ -6,7 +6,7 @@ use super::tasks;
 use crate::action::{Action, Verb, key_text};
 use crate::model::Model;
 use crate::theme;
-use crate::view::View;
+use crate::view::{Page, View};
 use crate::widgets::{explain, menu_button, put};
 
 /// Shows it.
@@ -15,10 +15,18 @@ pub fn show(ui: &mut Ui, model: &Model, view: &View, actions: &mut Vec<Action>) 
     ui.horizontal(|ui| {
         ui.label(RichText::new("Snaptree").font(egui::FontId::new(15.0, theme::strong().family)));
         ui.add_space(6.0);
-        // One page so far; the others come beside it.
-        let tab = Button::new(RichText::new("Machines").font(theme::strong())).fill(p.raised).stroke(Stroke::NONE);
-        let answer = ui.add(tab);
-        answer.widget_info(|| egui::WidgetInfo::selected(egui::Role::Tab, true, true, "Machines"));
+        ui.spacing_mut().item_spacing.x = 2.0;
+        for (page, verb, name) in [(Page::Machines, Verb::ShowMachines, "Machines"), (Page::Plan, Verb::ShowPlan, "Plan")] {
+            let is_shown = view.page == page;
+            let words = if is_shown { theme::bold(name) } else { RichText::new(name).color(p.weak) };
+            let fill = if is_shown { p.raised } else { egui::Color32::TRANSPARENT };
+            let tab = ui.add(Button::new(words).fill(fill).stroke(Stroke::NONE));
+            tab.widget_info(|| egui::WidgetInfo::selected(egui::Role::Tab, true, is_shown, name));
+            if explain(tab, verb, &Ok(())).clicked() {
+                actions.push(Action::Verb(verb));
+            }
+        }
+        ui.spacing_mut().item_spacing.x = 8.0;
         ui.with_layout(Layout::right_to_left(Align::Center), |ui| {
             let theme = theme_button(ui, view);
             theme.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, format!("Theme: {}", view.theme.name())));

@@ -3,14 +3,17 @@
 mod advice;
 mod apply;
 mod outcome;
+pub mod plan;
+mod zone;
 
-pub use advice::{advice, freeable, no_room};
+pub use advice::{Advised, advice, freeable, no_room};
 pub use apply::{apply, back_in_time};
 pub use outcome::{Said, deletion, deletion_row, estimate, estimate_long, merge, orders, reads_change, to_move};
+pub use zone::Zone;
 
 use std::time::Duration;
 
-use chrono::{DateTime, FixedOffset, Utc};
+use chrono::{DateTime, Utc};
 use snaptree_core::engine::{JobKind, Power};
 use snaptree_core::units::{ByteCount, ByteRate};
 
@@ -18,7 +21,7 @@ use snaptree_core::units::{ByteCount, ByteRate};
 #[derive(Debug, Clone, Copy)]
 pub struct When {
     pub now: DateTime<Utc>,
-    pub zone: FixedOffset,
+    pub zone: Zone,
 }
 
 impl When {
@@ -161,7 +164,7 @@ pub fn job(kind: JobKind) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use chrono::TimeZone;
+    use chrono::{FixedOffset, TimeZone};
 
     #[test]
     fn sizes_have_three_figures() {
@@ -187,7 +190,8 @@ mod tests {
 
     #[test]
     fn dates_say_the_year_only_where_it_is_another() {
-        let when = When { now: Utc.with_ymd_and_hms(2026, 5, 23, 12, 0, 0).unwrap(), zone: FixedOffset::east_opt(7200).unwrap() };
+        let when =
+            When { now: Utc.with_ymd_and_hms(2026, 5, 23, 12, 0, 0).unwrap(), zone: FixedOffset::east_opt(7200).unwrap().into() };
         let at = |y, m, d, h| Utc.with_ymd_and_hms(y, m, d, h, 20, 31).unwrap();
         assert_eq!(when.day(at(2026, 2, 3, 1)), "3 Feb");
         assert_eq!(when.day(at(2025, 12, 31, 23)), "1 Jan");
