@@ -1,6 +1,6 @@
 //! The plan: which merge in which window, and what there is to say about it.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, SubsecRound as _, TimeDelta, Utc};
 use serde::{Deserialize, Serialize};
 
 use super::outlook::{VolumeOutlook, gains, outlook, used_up};
@@ -186,10 +186,10 @@ fn planned(problem: &Problem<'_>, found: &Found, job: usize) -> PlannedMerge {
     }
 }
 
-/// An instant of the plan, to the millisecond.
+/// An instant of the plan, to the millisecond: where a window starts, exactly that, whatever time it is now.
 pub(super) fn time(problem: &Problem<'_>, seconds: f64) -> DateTime<Utc> {
-    let after = TimeDelta::try_milliseconds((seconds * 1000.0).floor() as i64).unwrap_or(TimeDelta::MAX);
-    problem.input.now.checked_add_signed(after).unwrap_or(DateTime::<Utc>::MAX_UTC)
+    let after = TimeDelta::nanoseconds((seconds * 1e9) as i64);
+    problem.input.now.checked_add_signed(after).map_or(DateTime::<Utc>::MAX_UTC, |at| at.round_subsecs(3))
 }
 
 fn pieces(problem: &Problem<'_>, own: &[Piece], bytes: u64) -> Vec<PlannedPiece> {

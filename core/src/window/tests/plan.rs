@@ -34,6 +34,18 @@ fn a_merge_fits_with_time_to_spare() {
 }
 
 #[test]
+fn a_piece_starts_exactly_with_its_window_however_odd_the_time_is_now() {
+    for odd in [1, 280_818_404, 719_181_596, 999_999_999] {
+        let mut input = input(vec![due(1, 400)], vec![occurrence(1, 2.0, 3.0), occurrence(2, 100.0, 103.0)]);
+        input.now += TimeDelta::nanoseconds(odd);
+        let merge = &planned(&input).merges[0];
+        let (first, second) = (&merge.pieces[0], &merge.pieces[1]);
+        assert_eq!((first.start, second.start), (after(2.0), after(100.0)), "{odd} ns");
+        assert!(matches!(merge.verdict, Verdict::NeedsWindows { resumes, .. } if resumes == after(100.0)), "{:?}", merge.verdict);
+    }
+}
+
+#[test]
 fn one_that_is_too_long_is_split_and_nothing_moves_twice() {
     let plan =
         planned(&input(vec![due(1, 400)], vec![occurrence(1, 2.0, 3.0), occurrence(2, 20.0, 20.5), occurrence(3, 50.0, 52.0)]));
