@@ -267,7 +267,6 @@ pub struct Counted {
     /// The volume.
     pub volume: VolumeState,
     running: bool,
-    guest: None,
 }
 
 impl Counted {

@@ -35,7 +35,8 @@ pub enum TrashVerb {
 
 pub fn run(verb: &Merge, common: &Common, output: &Output) -> Done {
     let mut client = Client::open(common)?;
-    let state = client.counted(&verb.name)?;
+    // Only a plan needs to know what the merge will take.
+    let state = if client.is_what_if() { client.counted(&verb.name)? } else { client.machine(&verb.name)? };
     let disk = verb.disk.as_ref().map(|name| names::disk(&state.machine, name)).transpose()?;
     let answer = client.call(Command::Merge { machine: state.machine.id, disk, limit: verb.limit, until: None })?;
     answers::answer(output, Some(&state.machine), &answer)

@@ -182,6 +182,7 @@ fn state(machine: Machine) -> Arc<MachineState> {
         calibration: Calibration::default(),
         volume: VolumeState::default(),
         guest: None,
+        probing: false,
         problems: Vec::new(),
     })
 }

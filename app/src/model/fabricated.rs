@@ -220,6 +220,7 @@ pub fn machine(name: &str, made: &[Made], now_on: Option<usize>, now_mib: u64, f
         calibration: Calibration { samples: vec![sample(2 << 30, 6.1), sample(9 << 30, 25.0), sample(4 << 30, 12.4)] },
         volume: VolumeState { id: "data".into(), free: ByteCount::gib(148), punches_holes: true },
         guest: None,
+        probing: false,
         problems: Vec::new(),
     }
 }

@@ -1,11 +1,12 @@
 //! What other processes do: machines that come and go, manifests that change, owners that appear and end.
 
 use std::path::Path;
+use std::thread;
 use std::time::Duration;
 
 use super::entry::Entry;
 use super::owner::{Connection, OwnerNews, START_LIMIT};
-use super::worker::{Engine, NOBODY};
+use super::worker::{Engine, Inbox, NOBODY};
 use super::{Answer, Command, Event, Place, Power, Refusal, wire};
 use crate::clock::Clock;
 use crate::cost::{MergeMode, MergeSample, VolumeState};
@@ -200,8 +201,9 @@ impl Engine {
     }
 
     /// Before the first merge on a volume has taught anything, a short probe: a guess is better than nothing, and says that it is one.
+    /// It is made beside, since nobody shall wait for a slow volume; what comes of it is heard as [`Inbox::Probed`].
     pub(super) fn probe_volume(&mut self, id: MachineId) {
-        let Some(entry) = self.machines.get(&id) else { return };
+        let Some(entry) = self.machines.get_mut(&id) else { return };
         let wanted = entry.place == Place::Library
             && self.options.host.flushes()
             && entry.calibration.samples.is_empty()
@@ -210,31 +212,48 @@ impl Engine {
             && entry.job.is_none()
             && !self.probed.contains(&entry.volume.id)
             && !Tree::of(&entry.machine).runs().is_empty();
-        if !wanted || self.own(id).is_err() {
+        if !wanted {
+            return;
+        }
+        self.probed.insert(entry.volume.id.clone());
+        entry.probing = true;
+        let (host, clock) = (self.options.host.clone(), self.options.clock.clone());
+        let (folder, inbox) = (entry.dir.clone(), self.inbox());
+        thread::spawn(move || {
+            // Nobody listens any more where the engine has ended.
+            let _ = inbox.send(Inbox::Probed(id, probe(&*host, &*clock, &folder)));
+        });
+    }
+
+    /// What a probe took is noted like a merge of its size.
+    pub(super) fn hear_probe(&mut self, id: MachineId, seconds: Option<f64>) {
+        let Some(entry) = self.machines.get_mut(&id) else { return };
+        entry.probing = false;
+        entry.changed = true;
+        let disk = entry.machine.configuration.disks.first().map(|disk| disk.id.clone());
+        let (Some(seconds), Some(disk)) = (seconds, disk) else { return };
+        let had = entry.owned.is_some();
+        // Somebody else may have the machine just now.
+        if self.own(id).is_err() {
             return;
         }
         let Some(entry) = self.machines.get_mut(&id) else { return };
         let Some(owned) = &entry.owned else { return };
-        self.probed.insert(entry.volume.id.clone());
-        let disk = entry.machine.configuration.disks.first().map(|disk| disk.id.clone());
-        if let (Some(seconds), Some(disk)) = (probe(&*self.options.host, &*self.options.clock, &entry.dir), disk) {
-            let at = self.options.clock.now();
-            let sample = HistoryRecord::Merge {
-                at,
-                disk,
-                bytes: PROBE,
-                stretches: 1,
-                seconds,
-                estimated_seconds: None,
-                probe: true,
-                live: false,
-                guest_bytes: None,
-            };
-            if let Err(error) = owned.store.history().append(&sample) {
-                entry.problems = vec![error.to_string()];
-            }
+        let sample = HistoryRecord::Merge {
+            at: self.options.clock.now(),
+            disk,
+            bytes: PROBE,
+            stretches: 1,
+            seconds,
+            estimated_seconds: None,
+            probe: true,
+            live: false,
+            guest_bytes: None,
+        };
+        if let Err(error) = owned.store.history().append(&sample) {
+            entry.problems = vec![error.to_string()];
         }
-        if owned.running.is_none() {
+        if !had {
             entry.owned = None;
         }
         self.calibrate(id);

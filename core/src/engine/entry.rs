@@ -35,6 +35,8 @@ pub(super) struct Entry {
     pub connection: Option<Connection>,
     /// What that process says.
     pub remote: Option<Arc<MachineState>>,
+    /// Its volume is being probed.
+    pub probing: bool,
     pub starting: Option<Starting>,
     /// An owner that this process started, to be reaped.
     pub child: Option<Child>,
@@ -66,6 +68,7 @@ impl Entry {
             handed_over: None,
             connection: None,
             remote: None,
+            probing: false,
             starting: None,
             child: None,
             failed: None,
@@ -144,6 +147,7 @@ impl Entry {
             calibration: self.calibration.clone(),
             volume: self.volume.clone(),
             guest: self.guest_rate(),
+            probing: self.probing,
             problems: self.problems.clone(),
         })
     }

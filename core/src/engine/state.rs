@@ -83,6 +83,9 @@ pub struct MachineState {
     /// What its guest writes in a second, where it runs and that is known.
     #[serde(default)]
     pub guest: Option<ByteRate>,
+    /// Its volume is being probed: a first estimate is about to be known.
+    #[serde(default)]
+    pub probing: bool,
     /// What is wrong with it, in words.
     pub problems: Vec<String>,
 }

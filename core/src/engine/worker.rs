@@ -45,6 +45,8 @@ pub(super) enum Inbox {
     Subscribe(Sender<SubscriberId>, Sender<Event>, Waker),
     Unsubscribe(SubscriberId),
     Owner(MachineId, OwnerNews),
+    /// Seconds that the probe of a machine's volume took, where it could be made.
+    Probed(MachineId, Option<f64>),
     Quit,
 }
 
@@ -255,6 +257,7 @@ impl Engine {
             }
             Inbox::Unsubscribe(id) => self.outbox.remove(id),
             Inbox::Owner(machine, news) => self.hear_owner(machine, news),
+            Inbox::Probed(machine, seconds) => self.hear_probe(machine, seconds),
             Inbox::Quit => self.quit = true,
         }
     }
