@@ -190,7 +190,9 @@ fn is_counted(state: &MachineState) -> bool {
         let images = machine.images.iter().filter(|(_, record)| record.disk == *disk);
         images.clone().count() > 0 && images.clone().all(|(id, _)| state.files.get(id).is_some_and(|f| f.problem.is_none()))
     };
-    looked_at && !state.probing && machine.configuration.disks.iter().all(|disk| state.census.contains_key(&disk.id) || !readable(&disk.id))
+    looked_at
+        && !state.probing
+        && machine.configuration.disks.iter().all(|disk| state.census.contains_key(&disk.id) || !readable(&disk.id))
 }
 
 /// Ctrl+C asks the job to end between two steps (a merge keeps what it moved); a second one ends the program.

@@ -9,7 +9,7 @@ use crate::snapshot::{DiskId, ImageId, MachineId};
 use crate::units::{ByteCount, ByteRate};
 
 /// What a merge moves before it can pause, where that would otherwise take longer than a second.
-pub(super) const STEP: ByteCount = ByteCount::mib(64);
+const STEP: ByteCount = ByteCount::mib(64);
 
 /// All that a plan follows from.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

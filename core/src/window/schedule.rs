@@ -11,7 +11,6 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 use uuid::Uuid;
 
-use super::input::STEP;
 use crate::cost::MergeMode;
 use crate::snapshot::MachineId;
 use crate::units::ByteRate;
@@ -143,8 +142,8 @@ pub enum WindowProblem {
     LimitTooLow,
 }
 
-/// The lowest rate limit: a batch within about a quarter of an hour.
-const LOWEST_LIMIT: f64 = STEP.0 as f64 / 1024.0;
+/// The lowest rate limit: the smallest step, of a mebibyte, takes a quarter of a minute.
+const LOWEST_LIMIT: f64 = 65_536.0;
 /// The longest gap that clocks have skipped: a whole day, when a country crossed the date line.
 const LONGEST_GAP_MINUTES: i64 = 25 * 60;
 

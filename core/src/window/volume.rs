@@ -2,6 +2,7 @@
 
 use super::{DueMerge, MergeOption, Occurrence, PlanInput, PlanVolume};
 use crate::cost::{Estimate, Learnt, Line, MergeLoad, MergeMode, MergeWork};
+use crate::merge::RateLimit;
 
 /// One taking place of a window, in seconds from now.
 #[derive(Debug, Clone)]
@@ -223,7 +224,9 @@ impl<'a> Problem<'a> {
         let bytes = |line| self.work_at(job, option, at, line).bytes as f64;
         let slowest = |line| limit.map_or(0.0, |limit| bytes(line) / limit.0.max(1.0));
         let (p50, p90) = (estimate.p50.max(slowest(Line::P50)), estimate.p90.max(slowest(Line::P90)));
-        let batch_share = (self.input.parameters.batch.0 as f64 / bytes(Line::P90).max(1.0)).min(1.0);
+        // A merge that is held back takes smaller steps.
+        let batch = RateLimit::new(limit).budget(self.input.parameters.batch);
+        let batch_share = (batch.0 as f64 / bytes(Line::P90).max(1.0)).min(1.0);
         Some(Pace { p50, p90, batch: p90 * batch_share, batch_share })
     }
 

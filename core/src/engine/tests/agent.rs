@@ -81,9 +81,9 @@ fn due(host: &MemHost, clock: &Arc<FakeClock>, windows: &[MaintenanceWindow]) ->
     let mut bench = open(host, clock);
     let machine = bench.create("WEB01", ByteCount::mib(1), &[ByteCount::mib(16)], quick());
     bench.take(machine, "a", false);
-    bench.work(machine, 20_000);
+    bench.work(machine, 60_000);
     let b = bench.take(machine, "b", false);
-    bench.work(machine, 20_000);
+    bench.work(machine, 60_000);
     bench.done(Command::Delete { machine, snapshots: vec![b], subtree: false, free_now: false });
     let disk = bench.state(machine).machine.configuration.disks[0].id.clone();
     for window in windows {
@@ -133,13 +133,13 @@ fn it_merges_when_the_window_is_open_and_not_before() {
 fn a_window_that_is_too_short_pauses_it_and_the_next_goes_on() {
     let (host, clock) = (MemHost::new(), FakeClock::noon());
     let slow = |window: MaintenanceWindow| MaintenanceWindow { limit: Some(ByteRate(65536.0)), ..window };
-    let machine = due(&host, &clock, &[slow(minutes("First", 10.0, 1.0)), slow(minutes("Second", 20.0, 60.0))]);
+    let machine = due(&host, &clock, &[slow(minutes("First", 10.0, 0.6)), slow(minutes("Second", 20.0, 60.0))]);
     for killed in [false, true] {
         let (host, clock) = (host.crash(CrashMode::Kill, 1), FakeClock::noon());
         let mut watched = Watched::new(&host, &clock);
         watched.until(9.9, 5 * SECOND);
         let total = watched.due(machine);
-        watched.until(10.5, TENTH);
+        watched.until(10.1, TENTH);
         assert!(watched.merging, "{:?}", watched.agent.said());
         let mut moved: ByteCount = ByteCount::ZERO;
         let mut host = host;
@@ -148,7 +148,7 @@ fn a_window_that_is_too_short_pauses_it_and_the_next_goes_on() {
             let before = watched.due(machine);
             host = host.crash(CrashMode::Kill, 2);
             watched = Watched::new(&host, &clock);
-            watched.until(10.55, TENTH);
+            watched.until(10.3, TENTH);
             moved = total.saturating_sub(watched.due(machine));
             assert!(watched.due(machine) <= before);
         }

@@ -94,7 +94,10 @@ impl<'a> Everything<'a> {
         };
         let Some(seconds) = self.seconds[job][option][at.window].filter(|_| !is_wrong) else { return };
         let since = |time: DateTime<Utc>| (time - self.input.now).as_seconds_f64();
-        let batch = (self.input.parameters.batch.0 as f64 / target.bytes.0 as f64).min(1.0);
+        let most = self.input.parameters.batch.0 as f64;
+        // Half a second's worth, at least a mebibyte.
+        let step = window.limit.map_or(most, |limit| most.min((limit.0 / 2.0).floor().max(f64::from(1 << 20))));
+        let batch = (step / target.bytes.0 as f64).min(1.0);
         let stops = due.running && window.mode == MergeMode::Stopped;
         let mut start = at.time.max(since(window.start()));
         let mut end = since(window.end).min(since(self.input.until)) - batch * seconds;
