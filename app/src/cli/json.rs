@@ -8,11 +8,12 @@ use std::path::PathBuf;
 
 use chrono::{DateTime, Utc};
 use serde::Serialize;
-use snaptree_core::cost::{Estimate, Finding, Freeable, MergeTotal};
+use snaptree_core::cost::{Action, Estimate, FindingKind, Freeable, MergeOrders, MergeTotal, PastError, Severity};
 use snaptree_core::disk::{Extent, ImageInfo};
 use snaptree_core::engine::{LatencyReport, Plan, Power};
 use snaptree_core::snapshot::{MachineId, SnapshotId};
 use snaptree_core::units::ByteCount;
+use snaptree_core::window::{PlanAction, PlanFindingKind};
 
 use crate::text;
 
@@ -26,7 +27,7 @@ With --json a call prints one document. Sizes are bytes, times are seconds, inst
   machine list           [{name, id, power, kind, place, folder, disks: [{disk, size}], memory, snapshots,
                            depth, read_mean, held, merges_due, trash, no_room, problems}]; machine show: one of these
   machine create|import  {machine: id}
-  tree                   {machine, id, power, generation, rows: [...], merges_due, trash}; a row is {node:
+  tree                   {machine, id, power, generation, rows: [...], merges_due, merges, past_error, trash}; a row is {node:
                            snapshot|ghost|now, id, label, note, parent, on_path, taken, held, depth,
                            read_mean, read_p95, first_write, memory, protected, deletion, ghost}
   snapshot take          {snapshot: id, latency: {pause, save, intercepted_writes, longest_stall, memory}}
@@ -36,7 +37,14 @@ With --json a call prints one document. Sizes are bytes, times are seconds, inst
   disk check             {file, problems: [{file, problem}]}
   disk hash              {file, size, sha256}
   disk merge             {moved, freed, finished}
-  advise                 [{machine, id, severity, kind, action}]
+  advise                 [{machine, id, severity, kind, action, sentence}], what is safe to delete among them
+  plan                   {made, until, windows, merges: [{machine, id, disk, volume, verdict, sentence, pieces:
+                           [{window, occurrence, window_end, start, p50_end, p90_end, bytes, resumes, down_from,
+                           down_to}], pinned, bytes, scratch, comes_back, seconds, stopped_seconds, deadline,
+                           latest_safe_start, late, if_skipped, reason, reason_sentence}], volumes: [{id, floor,
+                           free, growth, samples, history_from, history_to, full, full_as_planned, points,
+                           sentence}], findings, missed, agent_seen}
+  window list            [{id, name, when, machines, mode, limit, enabled, next, sentence}]
   everything else        {done: sentence}
 Fields may be added; none is renamed or removed. What isn't known yet is null.";
 
@@ -149,8 +157,34 @@ pub struct Tree {
     /// Parents before children.
     pub rows: Vec<Row>,
     pub merges_due: MergeTotal,
+    /// The merges that are due, one by one.
+    pub merges: Vec<Due>,
+    /// How far past estimates were off here.
+    pub past_error: PastErrors,
     /// Bytes in the trash.
     pub trash: ByteCount,
+}
+
+/// A merge that is due.
+#[derive(Debug, Serialize)]
+pub struct Due {
+    pub disk: String,
+    /// Bytes to move.
+    pub bytes: ByteCount,
+    pub scratch: ByteCount,
+    /// Whether that is free.
+    pub fits: bool,
+    pub comes_back: ByteCount,
+    pub seconds: Option<Estimate>,
+    /// What other orders would move.
+    pub orders: Option<MergeOrders>,
+}
+
+/// How far past estimates were off, as a share of what it took (median): merges of stopped machines, and of running ones.
+#[derive(Debug, Serialize)]
+pub struct PastErrors {
+    pub stopped: Option<PastError>,
+    pub live: Option<PastError>,
 }
 
 /// A row of the tree.
@@ -283,8 +317,43 @@ pub struct DiskHash {
 /// A finding of `advise`.
 #[derive(Debug, Serialize)]
 pub struct Advice {
-    pub machine: String,
-    pub id: MachineId,
-    #[serde(flatten)]
-    pub finding: Finding,
+    /// `null` where it is about a volume.
+    pub machine: Option<String>,
+    pub id: Option<MachineId>,
+    pub severity: Severity,
+    pub kind: AdviceKind,
+    pub action: Option<AdviceAction>,
+    pub sentence: String,
+}
+
+/// What was found: of a machine, or of the plan.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum AdviceKind {
+    Machine(FindingKind),
+    Plan(PlanFindingKind),
+    Other(OtherKind),
+}
+
+/// What else `advise` says.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OtherKind {
+    /// A window that nobody used.
+    MissedWindow(crate::export::json::Missed),
+    /// A snapshot that can go without a merge and with undo, each for itself.
+    SafeToDelete {
+        snapshot: SnapshotId,
+        label: String,
+        /// Bytes that come back when the trash is emptied.
+        frees: ByteCount,
+    },
+}
+
+/// The one thing to do about it.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub enum AdviceAction {
+    Machine(Action),
+    Plan(PlanAction),
 }

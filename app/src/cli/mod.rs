@@ -20,9 +20,11 @@ mod merge;
 mod names;
 mod output;
 mod parse;
+mod plan;
 mod serve;
 mod snapshot;
 mod tree;
+mod window;
 mod workload;
 
 use std::path::PathBuf;
@@ -71,6 +73,11 @@ enum Verb {
     Snapshot(snapshot::Verb),
     /// Carries out the merges that are due.
     Merge(merge::Merge),
+    /// Says when the merges that are due are done, and whether they fit.
+    Plan(plan::Plan),
+    /// Makes, changes and removes maintenance windows, and puts merges into them.
+    #[command(subcommand)]
+    Window(Box<window::Verb>),
     /// Shows or empties a machine's trash.
     #[command(subcommand)]
     Trash(merge::TrashVerb),
@@ -160,6 +167,8 @@ fn run(common: &Common, verb: Verb, output: &Output) -> Done {
         Verb::Tree(verb) => tree::run(&verb, common, output),
         Verb::Snapshot(verb) => snapshot::run(verb, common, output),
         Verb::Merge(verb) => merge::run(&verb, common, output),
+        Verb::Plan(verb) => plan::run(&verb, common, output),
+        Verb::Window(verb) => window::run(&verb, common, output),
         Verb::Trash(verb) => merge::run_trash(&verb, common, output),
         Verb::Workload(verb) => workload::run(&verb, common, output),
         Verb::Disk(verb) => disk::run(&verb, common, output),

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use snaptree_core::engine::MachineState;
 use snaptree_core::snapshot::{DiskId, Machine, Snapshot, SnapshotId};
+use snaptree_core::window::MaintenanceWindow;
 
 use super::Failure;
 
@@ -25,6 +26,19 @@ pub fn machine<'a>(
             0 => format!("there is no machine {name}: the library is empty"),
             1..=12 => format!("there is no machine {name}; there are {}", names.join(", ")),
             n => format!("there is no machine {name} among the {n} of this library"),
+        })
+    })
+}
+
+/// The window with this name, or with an identifier that begins so.
+pub fn window<'a>(windows: &'a [MaintenanceWindow], name: &str) -> Result<&'a MaintenanceWindow, Failure> {
+    let by_name = windows.iter().filter(|window| window.name == name);
+    let by_id = windows.iter().filter(|window| begins(&window.id.0.to_string(), name));
+    one(by_name, by_id, name, "window", |window| format!("{} ({})", window.name, window.id.0))?.ok_or_else(|| {
+        let names: Vec<&str> = windows.iter().map(|window| window.name.as_str()).collect();
+        Failure::usage(match names.len() {
+            0 => format!("there is no window {name}: there is none at all"),
+            _ => format!("there is no window {name}; there are {}", names.join(", ")),
         })
     })
 }

@@ -30,6 +30,12 @@ impl Output {
         }
     }
 
+    /// What is for another program, as it is.
+    pub fn raw(&self, text: &str) {
+        let mut out = io::stdout().lock();
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    }
+
     /// A failure: in words to the standard error, and as data where data is wanted.
     pub fn failure(&self, kind: &str, reason: &str) {
         eprintln!("snaptree: {reason}");

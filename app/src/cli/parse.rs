@@ -1,5 +1,6 @@
-//! Sizes and rates as people write them.
+//! Sizes, rates, days and times as people write them.
 
+use chrono::{NaiveDateTime, NaiveTime, Weekday};
 use snaptree_core::units::{ByteCount, ByteRate};
 
 /// `4096`, `64K`, `512M`, `20G`, `1.5TiB`: powers of 1024.
@@ -28,5 +29,39 @@ pub fn rate(text: &str) -> Result<ByteRate, String> {
     match size(plain) {
         Ok(bytes) if bytes > ByteCount::ZERO => Ok(ByteRate(bytes.0 as f64)),
         _ => Err(format!("{text} isn't a rate; write 20M or 500K, per second")),
+    }
+}
+
+/// `sat`, `Saturday`.
+pub fn weekday(text: &str) -> Result<Weekday, String> {
+    text.trim().parse().map_err(|_| format!("{text:?} isn't a day of the week; write mon, tue, wed, thu, fri, sat or sun"))
+}
+
+/// `22:00`.
+pub fn time(text: &str) -> Result<NaiveTime, String> {
+    NaiveTime::parse_from_str(text, "%H:%M").map_err(|_| format!("{text} isn't a time of day; write 22:00"))
+}
+
+/// When something ends: at a time of day, or at an instant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    Time(NaiveTime),
+    Instant(NaiveDateTime),
+}
+
+impl End {
+    pub fn time(self) -> NaiveTime {
+        match self {
+            Self::Time(time) => time,
+            Self::Instant(at) => at.time(),
+        }
+    }
+}
+
+/// `02:00`, `2026-06-07T02:00`.
+pub fn end(text: &str) -> Result<End, String> {
+    match NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M") {
+        Ok(at) => Ok(End::Instant(at)),
+        Err(_) => time(text).map(End::Time).map_err(|_| format!("{text} isn't a time; write 02:00 or 2026-06-07T02:00")),
     }
 }

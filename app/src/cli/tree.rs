@@ -1,7 +1,9 @@
 //! `tree`: a machine's snapshots with lanes, sizes, costs and what deleting each would do.
 
 use clap::Args;
-use snaptree_core::cost::{DeletionCost, MachineFacts, MergeTotal, deletion_cost, merges_due, node_cost};
+use snaptree_core::cost::{
+    DeletionCost, MachineFacts, MergeCost, MergeMode, MergeTotal, deletion_cost, merge_orders, merges_due, node_cost,
+};
 use snaptree_core::engine::MachineState;
 use snaptree_core::snapshot::{ImageId, NodeRef, Snapshot, Tree as NodeTree, TreeRow};
 use snaptree_core::units::ByteCount;
@@ -41,6 +43,7 @@ pub fn tree(state: &MachineState) -> Shown {
     let facts = state.facts();
     let nodes = NodeTree::of(machine);
     let rows = nodes.rows();
+    let merges = merges_due(&facts);
     let due: Vec<ImageId> = nodes.runs().into_iter().flat_map(|run| run.images).collect();
     let mut remarks = Vec::with_capacity(rows.len());
     let shown = rows.iter().map(|row| {
@@ -54,10 +57,27 @@ pub fn tree(state: &MachineState) -> Shown {
         power: json::power(&state.power),
         generation: machine.generation,
         rows: shown.collect(),
-        merges_due: MergeTotal::of(&facts, &merges_due(&facts)),
+        merges_due: MergeTotal::of(&facts, &merges),
+        merges: merges.iter().map(|merge| self::due(&facts, merge)).collect(),
+        past_error: json::PastErrors {
+            stopped: facts.calibration.past_error(MergeMode::Stopped),
+            live: facts.calibration.past_error(MergeMode::Live),
+        },
         trash: machine.trash.iter().map(|item| item.held).sum(),
     };
     Shown { json, lanes: lanes(&rows), remarks }
+}
+
+fn due(facts: &MachineFacts<'_>, merge: &MergeCost) -> json::Due {
+    json::Due {
+        disk: merge.disk.0.clone(),
+        bytes: merge.bytes.data,
+        scratch: merge.scratch,
+        fits: merge.fits,
+        comes_back: merge.comes_back,
+        seconds: merge.time,
+        orders: facts.census.get(&merge.disk).and_then(|census| merge_orders(census, &merge.run)),
+    }
 }
 
 fn shown_row(
@@ -155,6 +175,8 @@ impl Shown {
             ("HELD", Align::Right),
             ("DEPTH", Align::Right),
             ("IMAGES/READ", Align::Right),
+            ("95 %", Align::Right),
+            ("FIRST WRITE", Align::Right),
             ("DELETING IT", Align::Left),
         ];
         let mut cells = Vec::new();
@@ -167,6 +189,8 @@ impl Shown {
                 bytes(row.held),
                 row.depth.to_string(),
                 row.read_mean.map_or_else(|| "-".into(), |mean| format!("{mean:.1}")),
+                row.read_p95.map_or_else(|| "-".into(), |images| images.to_string()),
+                row.first_write.map_or_else(|| "-".into(), |share| format!("{:.0} %", share * 100.0)),
                 remark.clone(),
             ]);
         }
@@ -187,6 +211,21 @@ impl Shown {
                 estimate_long(due.time),
                 bytes(due.comes_back)
             ));
+        }
+        for merge in &self.json.merges {
+            let Some(orders) = &merge.orders else { continue };
+            lines.push(format!(
+                "{}: {} in one pass; newest first would move {}, oldest first {}.",
+                merge.disk,
+                bytes(merge.bytes),
+                bytes(orders.newest_first),
+                bytes(orders.oldest_first)
+            ));
+        }
+        let past = [("stopped", &self.json.past_error.stopped), ("live", &self.json.past_error.live)];
+        for (mode, past) in past.iter().filter_map(|(mode, past)| Some((mode, past.as_ref()?))) {
+            let merges = count(past.merges as usize, "merge");
+            lines.push(format!("Past estimates ({mode}) were off by {:.0} %, the median of {merges}.", past.median * 100.0));
         }
         lines
     }

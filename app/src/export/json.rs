@@ -4,7 +4,7 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use snaptree_core::cost::{Band, Estimate, MergeMode, Severity, UsedUp};
-use snaptree_core::engine::PlanState;
+use snaptree_core::engine::{Expected, PlanState};
 use snaptree_core::snapshot::MachineId;
 use snaptree_core::units::{ByteCount, ByteRate};
 use snaptree_core::window::{
@@ -152,33 +152,31 @@ pub fn document(plan: &PlanState, names: Names<'_>, span: Span, when: &When) -> 
         merges: plan.plan.merges.iter().map(|merge| self::merge(merge, plan, names, span, when)).collect(),
         volumes: volumes(plan, when),
         findings: findings(plan, names, when),
-        missed: missed(plan, names),
+        missed: plan.agent.missed.iter().map(|missed| self::missed(missed, plan, names)).collect(),
         agent_seen: plan.agent.seen,
     }
 }
 
-/// What somebody should look at.
-pub fn findings(plan: &PlanState, names: Names<'_>, when: &When) -> Vec<Finding> {
+fn findings(plan: &PlanState, names: Names<'_>, when: &When) -> Vec<Finding> {
     let finding = |found: &snaptree_core::window::PlanFinding| Finding {
         severity: found.severity,
         kind: found.kind.clone(),
         action: found.action,
-        sentence: words::finding(found, plan, names, when).text,
+        sentence: format!("{}.", words::finding(found, plan, names, when).text),
     };
     plan.findings.iter().map(finding).collect()
 }
 
-/// Windows that nobody used.
-pub fn missed(plan: &PlanState, names: Names<'_>) -> Vec<Missed> {
-    let missed = |missed: &snaptree_core::engine::Expected| Missed {
+/// A window that nobody used.
+pub fn missed(missed: &Expected, plan: &PlanState, names: Names<'_>) -> Missed {
+    Missed {
         machine: names(missed.machine),
         id: missed.machine,
         disk: missed.disk.0.clone(),
         window: window_name(plan, missed.occurrence.window).to_owned(),
         occurrence: missed.occurrence,
         end: missed.end,
-    };
-    plan.agent.missed.iter().map(missed).collect()
+    }
 }
 
 /// A window.

@@ -74,7 +74,7 @@ fn a_calendar_has_an_event_for_each_piece_and_reads_back() {
     let mut summaries: Vec<&str> = (0..3).map(|n| of(n, "SUMMARY")).collect();
     summaries.sort_unstable();
     let own = format!("Merge {name} disk0");
-    assert_eq!(summaries, ["Merge DB01 disk0, part 1 of 2", "Merge DB01 disk0, part 2 of 2", own.as_str()]);
+    assert_eq!(summaries, [own.as_str(), "Merge DB01 disk0, part 1 of 2", "Merge DB01 disk0, part 2 of 2"]);
     let web = events.iter().find(|event| event["SUMMARY"] == own).expect("WEB01's");
     assert_eq!((web["DTSTART"].as_str(), web["DTEND"].as_str()), ("20260530T200000Z", "20260530T231000Z"));
     assert_eq!(web["DTSTAMP"], "20260528T120000Z");

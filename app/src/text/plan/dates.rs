@@ -46,8 +46,12 @@ fn time(t: DateTime<Utc>, when: &When) -> String {
     when.local(t).format("%H:%M").to_string()
 }
 
-/// From when to when: "Sat 22:00-01:10"; what ends a day or more later says on which.
+/// From when to when: "Sat 22:00-01:10"; what ends a day or more later says on which, and what is over within a minute
+/// has no end.
 pub fn span(from: DateTime<Utc>, to: DateTime<Utc>, when: &When) -> String {
+    if to - from < TimeDelta::minutes(1) {
+        return minute(from, when);
+    }
     let end = if to - from < TimeDelta::days(1) { time(to, when) } else { minute(to, when) };
     format!("{}-{end}", minute(from, when))
 }
@@ -64,8 +68,8 @@ pub fn spare(seconds: f64) -> String {
 pub fn about(t: DateTime<Utc>, when: &When) -> String {
     match when.days_ahead(t) {
         0 => format!("today about {}", time(t, when)),
-        ..=HOUR_DAYS => format!("{} {} about {}", when.local(t).format("%a"), when.day(t), time(t, when)),
-        ..=DAY_DAYS => format!("about {} {}", when.local(t).format("%a"), when.day(t)),
+        days if days <= HOUR_DAYS => format!("{} {} about {}", when.local(t).format("%a"), when.day(t), time(t, when)),
+        days if days <= DAY_DAYS => format!("about {} {}", when.local(t).format("%a"), when.day(t)),
         _ => when.local(t).format("about %B %Y").to_string(),
     }
 }

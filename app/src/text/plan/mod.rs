@@ -14,7 +14,7 @@ use crate::text::list;
 pub use dates::{about, growth, minute, span, spare, used_up};
 pub use finding::{agent, finding, missed, volume};
 pub use verdict::{live, machine_verdict, reason, short_verdict, tone, verdict};
-pub use window::{window, window_time};
+pub use window::window;
 
 /// The names of machines.
 pub type Names<'a> = &'a dyn Fn(MachineId) -> String;

@@ -215,7 +215,7 @@ fn windows_are_told_as_people_say_them() {
     assert!(days("tue").starts_with("Tuesdays 22:00"));
     let once = |to_day, hour| {
         let date = |day, hour| NaiveDate::from_ymd_opt(2026, 6, day).and_then(|d| d.and_hms_opt(hour, 0, 0)).expect("a date");
-        window_time(&When::Once { from: date(6, 22), to: date(to_day, hour) })
+        super::window::window_time(&When::Once { from: date(6, 22), to: date(to_day, hour) })
     };
     assert_eq!(once(7, 2), "Sat 6 Jun 2026 22:00 to 02:00");
     assert_eq!(once(8, 2), "Sat 6 Jun 2026 22:00 to Mon 8 Jun 2026 02:00");
@@ -269,6 +269,7 @@ fn days_that_are_near_need_only_their_name() {
     let days = [28, 29, 34, 35, 27].map(|d| super::dates::day(at(d, 12, 0), &when()));
     assert_eq!(days, ["today", "Fri", "Wed", "Thu 4 Jun", "Wed 27 May"]);
     assert_eq!(span(at(30, 20, 0), at(32, 8, 0), &when()), "Sat 22:00-Mon 10:00");
+    assert_eq!(span(at(30, 20, 0), at(30, 20, 0) + TimeDelta::seconds(40), &when()), "Sat 22:00");
 }
 
 #[test]
