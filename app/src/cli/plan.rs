@@ -13,7 +13,7 @@ use super::output::{Align, Output, table};
 use super::{Common, Done, Failure, json};
 use crate::export::{self, Format, Span};
 use crate::text::plan::{self as words, short_verdict};
-use crate::text::{When, Zone, bytes, estimate};
+use crate::text::{When, Zone, bytes, estimate, sentence};
 
 /// Says when the merges that are due are done, and whether they fit.
 #[derive(Debug, Args)]
@@ -118,7 +118,10 @@ fn lines(plan: &PlanState, names: words::Names<'_>, span: Span, when: &When) -> 
         }
     }
     lines.push(String::new());
-    lines.extend(plan.plan.volumes.iter().map(|volume| format!("Volume {}: {}", volume.id, words::volume(volume, plan, when))));
+    lines.extend(plan.plan.volumes.iter().map(|volume| {
+        let name = sentence(words::volume_name(&volume.id, plan, names));
+        format!("{name}: {}", words::volume(volume, plan, when))
+    }));
     lines.extend(plan.findings.iter().map(|found| format!("{}.", words::finding(found, plan, names, when).text)));
     lines.extend(plan.agent.missed.iter().map(|missed| format!("{}.", words::missed(missed, plan, names, when))));
     lines.push(words::agent(&plan.agent, when));

@@ -8,8 +8,8 @@ use snaptree_core::units::ByteCount;
 use snaptree_core::window::{PlannedMerge, PlannedPiece};
 
 use super::Span;
-use crate::text::plan::{Names, merge_name, reason, verdict, volume, window, window_of};
-use crate::text::{When, bytes, count, duration};
+use crate::text::plan::{Names, merge_name, reason, verdict, volume, volume_name, window, window_of};
+use crate::text::{When, bytes, count, duration, sentence};
 
 const STYLE: &str = "body{font:11pt/1.4 sans-serif;max-width:46em;margin:2em auto;padding:0 1em;color:#111;background:#fff}\
 h1{font-size:18pt}h2{font-size:13pt;margin:1.5em 0 .3em;break-after:avoid}section{break-inside:avoid}\
@@ -39,7 +39,11 @@ pub fn change_request(plan: &PlanState, names: Names<'_>, span: Span, when: &Whe
     }
     page += "<h2>Volumes</h2>\n<ul>\n";
     for outlook in &plan.plan.volumes {
-        page += &format!("<li>{}: {}</li>\n", name(&outlook.id), escaped(&volume(outlook, plan, when)));
+        page += &format!(
+            "<li>{}: {}</li>\n",
+            escaped(&sentence(volume_name(&outlook.id, plan, names))),
+            escaped(&volume(outlook, plan, when))
+        );
     }
     page += "</ul>\n<h2>How it is undone</h2>\n<p>A merge can be paused at any instant and goes on where it was, also after a \
              power cut; nothing is lost, and nothing is moved twice. While it runs every snapshot that is still in the tree stays \

@@ -93,7 +93,7 @@ pub fn volume(outlook: &VolumeOutlook, plan: &PlanState, when: &When) -> String 
 /// Who carries the plan out.
 pub fn agent(agent: &AgentState, when: &When) -> String {
     match agent.seen {
-        None => "No agent has been at work here yet: nothing is merged by itself.".into(),
+        None => "No agent has been at work here yet: nothing is merged by itself. `snaptree agent` does.".into(),
         Some(seen) => match when.age(seen).as_str() {
             "just now" => "The agent is at work.".into(),
             age => format!("The agent was last at work {age} ago."),

@@ -11,7 +11,7 @@ use snaptree_core::window::{MaintenanceWindow, PlannedMerge, WindowId};
 
 use crate::text::list;
 
-pub use dates::{about, growth, minute, span, spare, used_up};
+pub use dates::{about, growth, minute, span, spare};
 pub use finding::{agent, finding, missed, volume};
 pub use verdict::{live, machine_verdict, reason, short_verdict, tone, verdict};
 pub use window::window;

@@ -9,6 +9,7 @@ use snaptree_core::window::{
     MaintenanceWindow, OrderReason, PlanAction, PlanFinding, PlanFindingKind, PlannedMerge, PlannedPiece, Scope, Verdict, When,
 };
 
+use super::dates::used_up;
 use super::fabricated::{at, fits, full, grown, history, machine, names, nights, piece, plan, two_windows, unplanned, when};
 use super::*;
 use crate::theme::Tone;
@@ -94,8 +95,8 @@ fn a_verdict_in_short_stands_under_a_bar() {
     for (verdict, short, shown) in [
         (Verdict::Fits { spare_seconds }, "fits, 50 min to spare", Tone::Good),
         (Verdict::Fits { spare_seconds: 0.0 }, "fits, nothing to spare", Tone::Good),
-        (Verdict::NeedsWindows { windows: 3, pauses, resumes, spare_seconds }, "needs 3 windows, 50 min to spare", Tone::Good),
-        (stopped(true), "fits only stopped, 50 min to spare", Tone::Good),
+        (Verdict::NeedsWindows { windows: 3, pauses, resumes, spare_seconds }, "needs 3 windows, 50 min to spare", Tone::Warn),
+        (stopped(true), "fits only stopped, 50 min to spare", Tone::Warn),
         (stopped(false), "fits only stopped, and isn't", Tone::Warn),
         (Verdict::FitsNoWindow { needs_seconds: 9.0, windows_seconds: 1.0 }, "fits no window", Tone::Bad),
         (Verdict::NoWindows, "no window", Tone::Warn),

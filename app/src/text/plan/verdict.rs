@@ -154,8 +154,8 @@ pub fn short_verdict(verdict: &Verdict) -> String {
 pub fn tone(verdict: &Verdict) -> Tone {
     match verdict {
         Verdict::NothingDue => Tone::Weak,
-        Verdict::Fits { .. } | Verdict::NeedsWindows { .. } | Verdict::FitsOnlyStopped { is_planned: true, .. } => Tone::Good,
-        Verdict::NoWindows | Verdict::TimeUnknown | Verdict::FitsOnlyStopped { is_planned: false, .. } => Tone::Warn,
+        Verdict::Fits { .. } => Tone::Good,
+        Verdict::NeedsWindows { .. } | Verdict::FitsOnlyStopped { .. } | Verdict::NoWindows | Verdict::TimeUnknown => Tone::Warn,
         Verdict::FitsNoWindow { .. } | Verdict::WontFitInFreeSpace { .. } => Tone::Bad,
     }
 }
