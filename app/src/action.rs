@@ -125,6 +125,8 @@ verbs! {
     CloseFolder: "Close this folder", "Look at this folder no longer; nothing in it is changed", None, [Machine];
     ShowMachines: "Show the machines", "The machines, each with its tree of snapshots", ctrl(Key::Num1), [Palette];
     ShowPlan: "Show the plan", "Which merge is done when, and how long the volumes hold out", ctrl(Key::Num2), [Palette];
+    StartAgent: "Carry out the plan by itself", "Sets the agent up as a service of yours: it merges in the windows, also while no window of this program is open", None, [Palette];
+    StopAgent: "No longer carry out the plan by itself", "Ends the agent's service and removes it", None, [Palette];
     Windows: "Maintenance windows…", "When merging is allowed, for which machines, and how", ctrl(Key::Num3), [Palette];
     MakePlan: "Plan anew", "Make the plan of all merges anew, now", None, [Palette];
     ExportCalendar: "Export the plan as a calendar…", "Each merge as an event (.ics), for calendars", None, [Palette];
@@ -229,6 +231,8 @@ impl Verb {
             | Self::ShowPlan
             | Self::Windows
             | Self::MakePlan
+            | Self::StartAgent
+            | Self::StopAgent
             | Self::PlanCloser
             | Self::PlanWider
             | Self::PlanToday

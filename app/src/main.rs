@@ -9,6 +9,7 @@ mod dispatch;
 mod export;
 mod model;
 mod pages;
+mod service;
 mod start;
 #[cfg(test)]
 mod tests;

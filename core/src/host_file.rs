@@ -105,6 +105,8 @@ pub trait Host: Send + Sync + Debug {
     }
     /// Takes the exclusive lock on `path` (created if missing, a link isn't followed), or `WouldBlock`.
     fn lock(&self, path: &Path) -> io::Result<Box<dyn HostLock>>;
+    /// Whether somebody holds that lock at this instant; doesn't wait, and creates nothing.
+    fn is_locked(&self, path: &Path) -> bool;
 }
 
 /// A file system that is handed around.
@@ -353,6 +355,10 @@ impl Host for OsHost {
         let file = open_regular(OpenOptions::new().read(true).write(true).create(true).truncate(false), path)?;
         take_lock(&file, Access::Write)?;
         Ok(Box::new(OsLock(file)))
+    }
+    fn is_locked(&self, path: &Path) -> bool {
+        open_regular(OpenOptions::new().read(true), path)
+            .is_ok_and(|file| matches!(file.try_lock_shared(), Err(fs::TryLockError::WouldBlock)))
     }
 }
 

@@ -101,6 +101,9 @@ impl Host for Doors {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn HostLock>> {
         self.host.lock(path)
     }
+    fn is_locked(&self, path: &Path) -> bool {
+        self.host.is_locked(path)
+    }
 }
 
 #[derive(Debug)]

@@ -43,7 +43,7 @@ fn verbs_and_options_are_in_the_help() {
     for line in lines {
         // A verb is one or two plain words; what follows is the person's own.
         let words: Vec<&str> = line.split(' ').skip(1).collect();
-        let groups = ["machine", "snapshot", "workload", "disk", "trash"];
+        let groups = ["machine", "snapshot", "window", "workload", "disk", "trash"];
         let verb = &words[..if groups.contains(&words[0]) { 2 } else { 1 }];
         let output = home.command(&program()).args(verb).arg("--help").output().expect("the program runs");
         let help = String::from_utf8_lossy(&output.stdout);

@@ -44,6 +44,7 @@ With --json a call prints one document. Sizes are bytes, times are seconds, inst
                            latest_safe_start, late, if_skipped, reason, reason_sentence}], volumes: [{id, floor,
                            free, growth, samples, history_from, history_to, full, full_as_planned, points,
                            sentence}], findings, missed, agent_seen}
+  agent --status         {is_at_work, service, sentence}
   window list            [{id, name, when, machines, mode, limit, enabled, next, sentence}]
   everything else        {done: sentence}
 Fields may be added; none is renamed or removed. What isn't known yet is null.";

@@ -9,6 +9,7 @@
 //! 3 refused by a rule. The shapes of `--json` are described in [`json`].
 
 mod advise;
+mod agent;
 mod answers;
 mod client;
 mod demo;
@@ -87,6 +88,8 @@ enum Verb {
     /// Looks at disk images and changes them, outside of any library.
     #[command(subcommand)]
     Disk(disk::Verb),
+    /// Carries out the plan while nobody looks.
+    Agent(agent::Run),
     /// Says what somebody should look at.
     Advise(advise::Advise),
     /// Owns a running machine until it is off (`machine start` does this by itself).
@@ -172,6 +175,7 @@ fn run(common: &Common, verb: Verb, output: &Output) -> Done {
         Verb::Trash(verb) => merge::run_trash(&verb, common, output),
         Verb::Workload(verb) => workload::run(&verb, common, output),
         Verb::Disk(verb) => disk::run(&verb, common, output),
+        Verb::Agent(verb) => agent::run(&verb, common, output),
         Verb::Advise(verb) => advise::run(&verb, common, output),
         Verb::Serve(verb) => serve::run(&verb, common),
         Verb::Demo(verb) => demo::run(&verb, common),

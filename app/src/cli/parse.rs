@@ -37,9 +37,10 @@ pub fn weekday(text: &str) -> Result<Weekday, String> {
     text.trim().parse().map_err(|_| format!("{text:?} isn't a day of the week; write mon, tue, wed, thu, fri, sat or sun"))
 }
 
-/// `22:00`.
+/// `22:00`, `22:00:30`.
 pub fn time(text: &str) -> Result<NaiveTime, String> {
-    NaiveTime::parse_from_str(text, "%H:%M").map_err(|_| format!("{text} isn't a time of day; write 22:00"))
+    let exact = |_| NaiveTime::parse_from_str(text, "%H:%M:%S");
+    NaiveTime::parse_from_str(text, "%H:%M").or_else(exact).map_err(|_| format!("{text} isn't a time of day; write 22:00"))
 }
 
 /// When something ends: at a time of day, or at an instant.
@@ -60,7 +61,8 @@ impl End {
 
 /// `02:00`, `2026-06-07T02:00`.
 pub fn end(text: &str) -> Result<End, String> {
-    match NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M") {
+    let exact = |_| NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M:%S");
+    match NaiveDateTime::parse_from_str(text, "%Y-%m-%dT%H:%M").or_else(exact) {
         Ok(at) => Ok(End::Instant(at)),
         Err(_) => time(text).map(End::Time).map_err(|_| format!("{text} isn't a time; write 02:00 or 2026-06-07T02:00")),
     }

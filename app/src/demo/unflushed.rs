@@ -112,4 +112,7 @@ impl Host for Unflushed {
     fn lock(&self, path: &Path) -> io::Result<Box<dyn HostLock>> {
         self.0.lock(path)
     }
+    fn is_locked(&self, path: &Path) -> bool {
+        self.0.is_locked(path)
+    }
 }

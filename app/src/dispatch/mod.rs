@@ -63,8 +63,8 @@ impl Dispatch {
         }
         match self.picker.poll() {
             Some(Picked::Path(why, path)) => self.picked(why, path, model, view),
-            Some(Picked::Saved(path)) => model.jobs.tell(format!("Written: {}", path.display()), false),
-            Some(Picked::NotSaved(why)) => model.jobs.tell(why, true),
+            Some(Picked::Told(Ok(said))) => model.jobs.tell(said, false),
+            Some(Picked::Told(Err(why))) => model.jobs.tell(why, true),
             None => {}
         }
         if let Some(created) = model.jobs.created.take() {

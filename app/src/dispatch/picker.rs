@@ -1,20 +1,20 @@
-//! The system's dialogs for choosing a folder or a file, on a thread of their own.
+//! What takes a while and isn't the engine's, on a thread of its own: the system's dialogs for choosing a folder or a
+//! file, and its manager of services.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::dialogs::PickFor;
+use crate::service::Service;
 
 /// What came of a dialog.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Picked {
     /// A path was chosen.
     Path(PickFor, PathBuf),
-    /// A file was written.
-    Saved(PathBuf),
-    /// It could not be written.
-    NotSaved(String),
+    /// What came of something, in words; or why nothing did.
+    Told(Result<String, String>),
 }
 
 /// Waits for what the person chooses.
@@ -50,10 +50,25 @@ impl Picker {
     pub fn save(&mut self, name: &'static str, text: String, ctx: Option<&egui::Context>) {
         self.beside(ctx, move || {
             let path = rfd::FileDialog::new().set_title("Export the plan").set_file_name(name).save_file()?;
-            Some(match std::fs::write(&path, text) {
-                Ok(()) => Picked::Saved(path),
-                Err(error) => Picked::NotSaved(format!("{} could not be written: {error}", path.display())),
-            })
+            Some(Picked::Told(match std::fs::write(&path, text) {
+                Ok(()) => Ok(format!("Written: {}", path.display())),
+                Err(error) => Err(format!("{} could not be written: {error}", path.display())),
+            }))
+        });
+    }
+
+    /// Has the agent work on a library as a service of the user, or no longer.
+    pub fn agent(&mut self, library: &Path, on: bool, ctx: Option<&egui::Context>) {
+        let library = library.to_owned();
+        self.beside(ctx, move || {
+            let Some(service) = Service::of_user() else { return Some(Picked::Told(Err("There is no home directory.".into()))) };
+            let is_ours = service.is_for(&library);
+            Some(Picked::Told(match (on, std::env::current_exe()) {
+                (true, Ok(program)) => service.install(&program, &library),
+                (true, Err(error)) => Err(format!("This program can't be found: {error}")),
+                (false, _) if !is_ours => Err("The agent isn't a service here: whoever started it ends it.".into()),
+                (false, _) => service.remove(),
+            }))
         });
     }
 

@@ -46,6 +46,11 @@ impl Dispatch {
             Verb::ExportTable => self.export(Format::Csv, model, ctx),
             Verb::ExportJson => self.export(Format::Json, model, ctx),
             Verb::ExportChange => self.export(Format::ChangeRequest, model, ctx),
+            Verb::StartAgent | Verb::StopAgent => {
+                if let Some(library) = &model.library {
+                    self.picker.agent(&library.folder, verb == Verb::StartAgent, ctx);
+                }
+            }
             Verb::PlanCloser => view.plan.zoom(-1),
             Verb::PlanWider => view.plan.zoom(1),
             Verb::PlanToday => view.plan.from = None,

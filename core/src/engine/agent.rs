@@ -16,7 +16,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use crossbeam_channel::Receiver;
 
-use super::planning::Begun;
+use super::planning::{AGENT_LOCK, Begun};
 use super::{
     Answer, Command, Engine, EngineOptions, Event, MachineState, Mode, PlanState, Power, Refusal, Request, RequestId,
     SubscriberId,
@@ -27,8 +27,6 @@ use crate::host_file::HostLock;
 use crate::snapshot::MachineId;
 use crate::window::{OccurrenceKey, PlanParameters};
 
-/// Held by the one agent of a library.
-const LOCK: &str = "agent.lock";
 /// A start that failed is tried again after so long.
 const START_AGAIN: Duration = Duration::from_secs(10);
 /// How often it is noted that an agent is at work.
@@ -78,7 +76,7 @@ impl Agent {
     pub fn new(options: EngineOptions) -> Result<Self, Refusal> {
         let (host, clock) = (options.host.clone(), options.clock.clone());
         let mut engine = Engine::new(options)?;
-        let path = engine.library.folder().join(LOCK);
+        let path = engine.library.folder().join(AGENT_LOCK);
         let lock = host.lock(&path).map_err(|error| match error.kind() {
             std::io::ErrorKind::WouldBlock => Refusal::rule("another agent is at work on this library"),
             _ => Refusal::failed(format!("{}: {error}", path.display())),
@@ -119,6 +117,11 @@ impl Agent {
             while self.begin_next() {}
         }
         idle.min(LOOK)
+    }
+
+    /// Ends it: a merge under way ends between two steps, and what was moved stays moved. Whoever comes next goes on.
+    pub fn leave(mut self) {
+        self.engine.shut_down();
     }
 
     /// What it has done since this was asked last, in words.

@@ -1,18 +1,16 @@
 //! What other processes do: machines that come and go, manifests that change, owners that appear and end.
 
 use std::path::Path;
-use std::thread;
 use std::time::Duration;
 
 use super::entry::Entry;
 use super::owner::{Connection, OwnerNews, START_LIMIT};
-use super::worker::{Engine, Inbox, NOBODY};
+use super::worker::{Engine, NOBODY};
 use super::{Answer, Command, Event, Place, Power, Refusal, wire};
-use crate::clock::Clock;
 use crate::cost::{MergeMode, MergeSample, VolumeState};
 use crate::fresh;
 use crate::host_file::{Host, read_file};
-use crate::snapshot::{Machine, MachineId, TrashItem, Tree};
+use crate::snapshot::{Machine, MachineId, TrashItem};
 use crate::store::{HistoryRecord, MachineStore, TRIAL, open_folder};
 use crate::units::ByteCount;
 
@@ -200,65 +198,6 @@ impl Engine {
         }
     }
 
-    /// Before the first merge on a volume has taught anything, a short probe: a guess is better than nothing, and says that it is one.
-    /// It is made beside, since nobody shall wait for a slow volume; what comes of it is heard as [`Inbox::Probed`].
-    pub(super) fn probe_volume(&mut self, id: MachineId) {
-        let Some(entry) = self.machines.get_mut(&id) else { return };
-        let wanted = entry.place == Place::Library
-            && self.options.host.flushes()
-            && entry.calibration.samples.is_empty()
-            // The probe itself must not be what fills the volume.
-            && entry.volume.free > entry.machine.settings.go_on_free() + ByteCount(4 * PROBE)
-            && entry.job.is_none()
-            && !self.probed.contains(&entry.volume.id)
-            && !Tree::of(&entry.machine).runs().is_empty();
-        if !wanted {
-            return;
-        }
-        self.probed.insert(entry.volume.id.clone());
-        entry.probing = true;
-        let (host, clock) = (self.options.host.clone(), self.options.clock.clone());
-        let (folder, inbox) = (entry.dir.clone(), self.inbox());
-        thread::spawn(move || {
-            // Nobody listens any more where the engine has ended.
-            let _ = inbox.send(Inbox::Probed(id, probe(&*host, &*clock, &folder)));
-        });
-    }
-
-    /// What a probe took is noted like a merge of its size.
-    pub(super) fn hear_probe(&mut self, id: MachineId, seconds: Option<f64>) {
-        let Some(entry) = self.machines.get_mut(&id) else { return };
-        entry.probing = false;
-        entry.changed = true;
-        let disk = entry.machine.configuration.disks.first().map(|disk| disk.id.clone());
-        let (Some(seconds), Some(disk)) = (seconds, disk) else { return };
-        let had = entry.owned.is_some();
-        // Somebody else may have the machine just now.
-        if self.own(id).is_err() {
-            return;
-        }
-        let Some(entry) = self.machines.get_mut(&id) else { return };
-        let Some(owned) = &entry.owned else { return };
-        let sample = HistoryRecord::Merge {
-            at: self.options.clock.now(),
-            disk,
-            bytes: PROBE,
-            stretches: 1,
-            seconds,
-            estimated_seconds: None,
-            probe: true,
-            live: false,
-            guest_bytes: None,
-        };
-        if let Err(error) = owned.store.history().append(&sample) {
-            entry.problems = vec![error.to_string()];
-        }
-        if !had {
-            entry.owned = None;
-        }
-        self.calibrate(id);
-    }
-
     fn folder_changed(&self) -> bool {
         let Ok(entries) = self.options.host.list(self.library.folder()) else { return false };
         let folder = self.library.folder();
@@ -388,28 +327,6 @@ impl Engine {
     pub(super) fn starting_wait(&self) -> Option<Duration> {
         self.machines.values().any(|entry| entry.starting.is_some()).then(|| Duration::from_millis(20))
     }
-}
-
-/// Bytes of a probe.
-const PROBE: u64 = 32 << 20;
-
-/// Copies bytes as a merge does: read, written elsewhere, flushed. Seconds; `None` where it can't be tried.
-fn probe(host: &dyn Host, clock: &dyn Clock, folder: &Path) -> Option<f64> {
-    let path = folder.join(format!("{TRIAL}{}", fresh::uuid().simple()));
-    let tried = host.create_new(&path).and_then(|file| {
-        let mut buffer: Vec<u8> = (0..1u32 << 20).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
-        let began = clock.elapsed();
-        for offset in (0..PROBE).step_by(buffer.len()) {
-            file.write_all_at(&buffer, offset)?;
-        }
-        file.flush()?;
-        for offset in (0..PROBE).step_by(buffer.len()) {
-            file.read_exact_at(&mut buffer, offset)?;
-        }
-        Ok((clock.elapsed() - began).as_secs_f64())
-    });
-    let _ = host.remove_file(&path);
-    tried.ok().filter(|seconds| *seconds > 0.0)
 }
 
 /// Tries whether space inside a file can be given back on this volume.

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::jobs::Job;
 use super::owner::{Connection, Starting};
+use super::probe::Probe;
 use super::running::Owned;
 use super::sight::{OpenImages, Sight};
 use super::worker::SubscriberId;
@@ -35,8 +36,8 @@ pub(super) struct Entry {
     pub connection: Option<Connection>,
     /// What that process says.
     pub remote: Option<Arc<MachineState>>,
-    /// Its volume is being probed.
-    pub probing: bool,
+    /// The probe of its volume, while it is made.
+    pub probe: Option<Probe>,
     pub starting: Option<Starting>,
     /// An owner that this process started, to be reaped.
     pub child: Option<Child>,
@@ -68,7 +69,7 @@ impl Entry {
             handed_over: None,
             connection: None,
             remote: None,
-            probing: false,
+            probe: None,
             starting: None,
             child: None,
             failed: None,
@@ -147,7 +148,7 @@ impl Entry {
             calibration: self.calibration.clone(),
             volume: self.volume.clone(),
             guest: self.guest_rate(),
-            probing: self.probing,
+            probing: self.probe.is_some(),
             problems: self.problems.clone(),
         })
     }

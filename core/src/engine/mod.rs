@@ -17,6 +17,7 @@ mod handle;
 mod jobs;
 mod owner;
 mod planning;
+mod probe;
 mod refusal;
 mod room;
 mod running;

@@ -33,6 +33,8 @@ const WINDOWS_FORMAT: &str = "snaptree-windows";
 /// The file of what is expected of windows, and what came of it.
 const AGENT: &str = "agent.json";
 const AGENT_FORMAT: &str = "snaptree-agent";
+/// Held by the one agent of a library.
+pub(super) const AGENT_LOCK: &str = "agent.lock";
 /// The longest of them that is looked at.
 const LIMIT: u64 = 16 << 20;
 
@@ -100,6 +102,8 @@ pub struct VolumeHistory {
 pub struct AgentState {
     /// When an agent was last at work on this library.
     pub seen: Option<DateTime<Utc>>,
+    /// Whether one is at work now.
+    pub is_at_work: bool,
     /// Windows that were over before anybody carried out what was planned for them.
     pub missed: Vec<Expected>,
 }
@@ -178,6 +182,8 @@ pub(super) struct Planning {
     pub(super) agent: AgentFile,
     /// Checksums of the two files.
     seen: (u32, u32),
+    /// An agent is at work.
+    has_agent: bool,
     /// Something has changed since the last plan.
     pub stale: bool,
     last: Option<Duration>,
@@ -193,6 +199,7 @@ impl Engine {
             return;
         }
         self.read_plan_files();
+        self.look_for_agent();
         self.sample_sizes();
         let now = self.options.clock.elapsed();
         let wait = if self.planning.stale { PLAN_EVERY.1 } else { PLAN_EVERY.0 };
@@ -224,6 +231,14 @@ impl Engine {
         planning.file = read.0.unwrap_or_default().unwrap_or_default();
         planning.agent = read.1.unwrap_or_default().unwrap_or_default();
         (planning.seen, planning.stale) = (seen, true);
+    }
+
+    fn look_for_agent(&mut self) {
+        let is_at_work = self.options.host.is_locked(&self.library.folder().join(AGENT_LOCK));
+        let planning = &mut self.planning;
+        if std::mem::replace(&mut planning.has_agent, is_at_work) != is_at_work {
+            (planning.stale, planning.last) = (true, None);
+        }
     }
 
     fn change_windows(&mut self, change: impl FnOnce(&mut WindowsFile)) -> Result<(), Refusal> {
@@ -270,9 +285,24 @@ impl Engine {
         disk: DiskId,
         occurrence: Option<OccurrenceKey>,
     ) -> Result<Answer, Refusal> {
-        let known = |key: OccurrenceKey| self.planning.file.windows.iter().any(|window| window.id == key.window);
-        if occurrence.is_some_and(|key| !known(key)) {
-            return Err(Refusal::rule("there is no such window"));
+        if let Some(key) = occurrence {
+            let entry = self.machines.get(&machine).ok_or_else(|| Refusal::rule("there is no such machine"))?;
+            let name = &entry.machine.name;
+            if !Tree::of(&entry.machine).runs().iter().any(|run| run.disk == disk) {
+                return Err(Refusal::rule(format!("no merge is due for {disk} of {name}")));
+            }
+            let windows = &self.planning.file.windows;
+            let window = windows.iter().find(|window| window.id == key.window);
+            let window = window.ok_or_else(|| Refusal::rule("there is no such window"))?;
+            if !window.scope.covers(machine) {
+                return Err(Refusal::rule(format!("the window {} isn't for {name}", window.name)));
+            }
+            let now = self.options.clock.now();
+            let mut times = occurrences(windows, &zone(), now, now + HORIZON).into_iter();
+            if !times.any(|time| time.key == key && time.end > now) {
+                let text = format!("the window {} doesn't take place then, or is over", window.name);
+                return Err(Refusal::rule(text));
+            }
         }
         self.change_windows(|file| {
             file.pins.retain(|pin| (pin.machine, &pin.disk) != (machine, &disk));
@@ -346,7 +376,11 @@ impl Engine {
             plan,
             findings,
             volumes: histories,
-            agent: AgentState { seen: planning.agent.seen, missed: planning.agent.missed.clone() },
+            agent: AgentState {
+                seen: planning.agent.seen,
+                is_at_work: planning.has_agent,
+                missed: planning.agent.missed.clone(),
+            },
         });
         planning.state = Some(state.clone());
         self.outbox.publish(&super::Event::Plan(state));

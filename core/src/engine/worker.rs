@@ -45,8 +45,6 @@ pub(super) enum Inbox {
     Subscribe(Sender<SubscriberId>, Sender<Event>, Waker),
     Unsubscribe(SubscriberId),
     Owner(MachineId, OwnerNews),
-    /// Seconds that the probe of a machine's volume took, where it could be made.
-    Probed(MachineId, Option<f64>),
     Quit,
 }
 
@@ -209,7 +207,7 @@ impl Engine {
             self.look_around();
             self.look_at_plan();
         }
-        let busy = self.step_jobs() | self.step_imports() | self.step_sight();
+        let busy = self.step_jobs() | self.step_imports() | self.step_sight() | self.step_probes();
         let live = self.step_live().min(self.step_room());
         self.publish_changes();
         if busy { Duration::ZERO } else { live.min(self.next_look.saturating_sub(now)) }
@@ -257,7 +255,6 @@ impl Engine {
             }
             Inbox::Unsubscribe(id) => self.outbox.remove(id),
             Inbox::Owner(machine, news) => self.hear_owner(machine, news),
-            Inbox::Probed(machine, seconds) => self.hear_probe(machine, seconds),
             Inbox::Quit => self.quit = true,
         }
     }
@@ -323,8 +320,11 @@ impl Engine {
         false
     }
 
-    fn shut_down(&mut self) {
+    pub(super) fn shut_down(&mut self) {
         self.cancel_jobs();
+        for id in self.machines.keys().copied().collect::<Vec<_>>() {
+            self.drop_probe(id);
+        }
         for entry in self.machines.values_mut() {
             if let Some(mut owned) = entry.owned.take()
                 && let Err(refusal) = owned.stop()

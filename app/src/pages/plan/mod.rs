@@ -165,6 +165,14 @@ fn header(ui: &mut Ui, plan: &PlanState, model: &Model, view: &mut View, actions
         if explain(windows, Verb::Windows, &Ok(())).clicked() {
             actions.push(Action::Verb(Verb::Windows));
         }
+        let (label, verb) = match plan.agent.is_at_work {
+            true => ("Stop the agent", Verb::StopAgent),
+            false => ("Start the agent", Verb::StartAgent),
+        };
+        let agent = widgets::button(ui, Kind::Usual, label, true);
+        if explain(agent, verb, &Ok(())).clicked() {
+            actions.push(Action::Verb(verb));
+        }
         let export = ui.button("Export");
         export.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Button, true, "Export"));
         Popup::menu(&export).show(|ui| {

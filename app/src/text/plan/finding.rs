@@ -92,11 +92,14 @@ pub fn volume(outlook: &VolumeOutlook, plan: &PlanState, when: &When) -> String 
 
 /// Who carries the plan out.
 pub fn agent(agent: &AgentState, when: &When) -> String {
+    if agent.is_at_work {
+        return "The agent is at work.".into();
+    }
     match agent.seen {
         None => "No agent has been at work here yet: nothing is merged by itself. `snaptree agent` does.".into(),
         Some(seen) => match when.age(seen).as_str() {
-            "just now" => "The agent is at work.".into(),
-            age => format!("The agent was last at work {age} ago."),
+            "just now" => "The agent was at work just now, and isn't any more: nothing is merged by itself.".into(),
+            age => format!("No agent is at work since {age}: nothing is merged by itself."),
         },
     }
 }

@@ -291,8 +291,9 @@ fn missed_windows_and_the_agent_are_told() {
     let expected = Expected { machine: machine(1), disk: DiskId("disk0".into()), occurrence, end };
     let said = "WEB01 was to be merged Sat 23 May 22:00-02:00 (Nights), and nobody did it";
     assert_eq!(missed(&expected, &state, &names, &when()), said);
-    let seen = |minutes| AgentState { seen: Some(when().now - TimeDelta::minutes(minutes)), missed: Vec::new() };
-    assert_eq!(agent(&seen(0), &when()), "The agent is at work.");
-    assert_eq!(agent(&seen(200), &when()), "The agent was last at work 3 h ago.");
+    let seen = |minutes| AgentState { seen: Some(when().now - TimeDelta::minutes(minutes)), ..AgentState::default() };
+    assert_eq!(agent(&AgentState { is_at_work: true, ..seen(200) }, &when()), "The agent is at work.");
+    assert!(agent(&seen(0), &when()).starts_with("The agent was at work just now, and isn't"));
+    assert_eq!(agent(&seen(200), &when()), "No agent is at work since 3 h: nothing is merged by itself.");
     assert!(agent(&AgentState::default(), &when()).starts_with("No agent has been at work here yet"));
 }

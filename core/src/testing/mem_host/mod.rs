@@ -368,4 +368,9 @@ impl Host for MemHost {
         };
         Ok(Box::new(MemLock::new(self.open_id(&mut state, id, path, Access::Write)?)))
     }
+
+    fn is_locked(&self, path: &Path) -> bool {
+        let state = self.state();
+        state.resolve(path).and_then(|_| state.file_id(path)).is_ok_and(|id| state.is_locked(id))
+    }
 }

@@ -304,6 +304,11 @@ impl State {
         used.map(|(_, file)| file.now.held_pages() * PAGE).sum()
     }
 
+    /// Whether a handle has it for writing.
+    pub(super) fn is_locked(&self, id: u64) -> bool {
+        self.files.get(&id).is_some_and(|file| file.writers > 0)
+    }
+
     /// Takes a lock as `flock` does; `held` is what the same handle has already.
     pub(super) fn lock_file(&mut self, id: u64, held: Option<Access>, access: Access) -> io::Result<()> {
         let file = self.files.get_mut(&id).ok_or(ErrorKind::NotFound)?;
