@@ -45,6 +45,8 @@ pub(super) struct Routing {
     mirrored_to: AtomicU64,
     /// Bytes that went to both sides.
     twice: AtomicU64,
+    /// Bytes that the machine has written since it flushed, or since a batch began.
+    unflushed: AtomicU64,
     flaw: Flaw,
 }
 
@@ -102,7 +104,13 @@ impl Routing {
     fn new(target: usize, flaw: Flaw) -> Self {
         let stripes = (0..STRIPES).map(|_| Stripe::default()).collect();
         let (mirrored_from, mirrored_to) = (AtomicU64::new(0), AtomicU64::new(0));
-        Self { target, stripes, mirrored_from, mirrored_to, twice: AtomicU64::new(0), flaw }
+        let (twice, unflushed) = (AtomicU64::new(0), AtomicU64::new(0));
+        Self { target, stripes, mirrored_from, mirrored_to, twice, unflushed, flaw }
+    }
+
+    /// All that the machine wrote so far is being flushed.
+    pub(super) fn flushed(&self) {
+        self.unflushed.store(0, Ordering::Relaxed);
     }
 
     /// The locks of a range, always in the same order.
@@ -163,6 +171,7 @@ impl Chain {
     /// Writes while the run under the leaf is merged.
     pub(super) fn write_routed(&self, routing: &Routing, content: Content<'_>, offset: u64, length: u64) -> Result<()> {
         let _stripes = routing.share(offset, length);
+        routing.unflushed.fetch_add(length, Ordering::Relaxed);
         let before = self.changes.quiet();
         let mut pieces = Vec::with_capacity(4);
         let links = self.map.lookup(offset, length, &mut pieces)?;
@@ -317,6 +326,16 @@ impl LiveRun {
     /// Bytes that were written to both sides so far.
     pub fn written_twice(&self) -> ByteCount {
         ByteCount(self.routing.as_ref().map_or(0, |routing| routing.twice.load(Ordering::Relaxed)))
+    }
+
+    /// What the machine has written and not flushed, at most; a flush of the run's images writes that, too.
+    pub fn unflushed(&self) -> ByteCount {
+        ByteCount(self.routing.as_ref().map_or(0, |routing| routing.unflushed.load(Ordering::Relaxed)))
+    }
+
+    /// A batch begins, at whose end the images are flushed.
+    pub fn begin_batch(&self) {
+        self.routing.iter().for_each(|routing| routing.flushed());
     }
 
     /// Marks stretches of an image of the run. What the machine writes to the target from now on counts only with

@@ -306,6 +306,9 @@ impl Chain {
         if *self.flaw.lock().unwrap_or_else(PoisonError::into_inner) == Flaw::FlushAll {
             return self.map.leaf().flush();
         }
+        if let Some(routing) = &*self.writers.read().unwrap_or_else(PoisonError::into_inner) {
+            routing.flushed();
+        }
         self.map.links().iter().try_for_each(|link| link.flush())
     }
 

@@ -137,6 +137,15 @@ impl Execution {
         self.merge.as_ref().and_then(|merge| merge.live.as_ref()).map_or(ByteCount::ZERO, LiveRun::written_twice)
     }
 
+    /// A good size of the next step under a machine that hasn't flushed so much: each step flushes that as well, so what
+    /// moves much less than it takes long for little.
+    pub fn unflushed(&self) -> ByteCount {
+        let merge = self.merge.as_ref();
+        merge.map_or(ByteCount::ZERO, |merge| {
+            merge.live.as_ref().map_or(ByteCount::ZERO, LiveRun::unflushed).min(ByteCount(merge.size))
+        })
+    }
+
     fn switch(&mut self, store: &mut MachineStore) -> Result<ByteCount> {
         let Some(mut merge) = self.merge.take() else {
             return Err(MergeError::Refused("the switch has failed before: open the machine again, and it is completed".into()));

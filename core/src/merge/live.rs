@@ -39,6 +39,7 @@ impl RunMerge {
             grains.extend(first..=(step.offset + step.length - 1) / GRAIN);
         }
         let mut marks = vec![Vec::new(); self.images.len()];
+        self.live.iter().for_each(LiveRun::begin_batch);
         self.mirror(from, from);
         for grain in &grains {
             let start = grain * GRAIN;

@@ -123,7 +123,7 @@ fn merge(machine: &mut Machine, limit: Option<ByteRate>, shared: &Shared) -> Res
         }
         let (before, step_began) = (execution.progress().moved, clock.elapsed());
         twice = execution.written_twice();
-        let outcome = execution.step(store, limit.budget(pace.budget()))?;
+        let outcome = execution.step(store, limit.budget(pace.budget().max(execution.unflushed())))?;
         let moved = execution.progress().moved.saturating_sub(before);
         pace.moved(moved, clock.elapsed() - step_began);
         shared.moved.store(execution.progress().moved.0, Ordering::Relaxed);

@@ -14,7 +14,7 @@ use crate::snapshot::{DiskId, MachineId, Tree};
 use crate::store::HistoryRecord;
 use crate::units::{ByteCount, ByteRate};
 
-/// Data moved in one step while the machine runs: what it flushes waits for what a step flushes.
+/// Data moved in one step while the machine runs, where it flushes what it writes: that waits for what a step flushes.
 const LIVE_STEP: ByteCount = ByteCount::mib(16);
 
 /// A merge that is to end by some time ends so much before, beside what a step takes.
@@ -164,7 +164,7 @@ impl Job for Merge {
         let clock = &context.options.clock;
         let began = clock.elapsed();
         let before = under_way.execution.progress().moved;
-        let budget = self.limit.budget(under_way.pace.budget());
+        let budget = self.limit.budget(under_way.pace.budget().max(under_way.execution.unflushed()));
         let outcome = under_way.execution.step(&mut context.owned.store, budget)?;
         let took = clock.elapsed() - began;
         under_way.worked += took;

@@ -8,9 +8,9 @@ use uuid::Uuid;
 
 use super::crash_image::{CrashImage, Fuse, Point};
 use crate::chain::{Chain, Flaw, LiveRun};
-use crate::disk::{CreateOptions, Image, Presence};
+use crate::disk::{self, CreateOptions, Image, ImageFormat, Presence};
 use crate::merge::{Rule, Rules, RunMerge};
-use crate::testing::Random;
+use crate::testing::{MemHost, Random};
 use crate::units::ByteCount;
 
 /// Grains have 256 KiB, so a sector here is large: a disk of few sectors and many grains.
@@ -475,4 +475,26 @@ fn a_slow_reader_reads_no_place_that_was_given_up() {
         slow_reader(target, Flaw::None).unwrap();
     }
     println!("{}", slow_reader(0, Flaw::Readers).expect_err("readers aren't waited for"));
+}
+
+#[test]
+fn what_the_machine_has_not_flushed_is_known() {
+    let host = MemHost::new().shared();
+    let base = disk::create(&host, "/base.vhdx".as_ref(), ImageFormat::Vhdx, &CreateOptions::dynamic(ByteCount::mib(4))).unwrap();
+    let leaf = disk::create_child(&host, "/leaf.avhdx".as_ref(), &*base, None).unwrap();
+    let chain = Arc::new(Chain::from_images(vec![base, leaf]).unwrap());
+    let mut run = LiveRun::begin(&chain, 0..2, 0, false).unwrap();
+    let write = || chain.write_at(&[1; 8192], 4096).unwrap();
+    write();
+    assert_eq!(run.unflushed(), ByteCount::ZERO, "nothing is routed yet");
+    run.route();
+    write();
+    write();
+    assert_eq!(run.unflushed(), ByteCount(16384));
+    chain.flush().unwrap();
+    assert_eq!(run.unflushed(), ByteCount::ZERO);
+    write();
+    run.begin_batch();
+    assert_eq!(run.unflushed(), ByteCount::ZERO, "the batch's end flushes it");
+    run.end().unwrap();
 }
