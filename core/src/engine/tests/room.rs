@@ -225,6 +225,8 @@ fn a_person_s_pause_is_not_overridden() {
     bench.done(Command::Resume(machine));
     assert_eq!(power(&mut bench, machine), Power::Running);
 
+    // A new leaf: what it writes needs room again, though it may have written all of its disk before.
+    bench.take(machine, "before", false);
     until_short(&mut bench, &host, machine);
     bench.done(Command::Pause(machine));
     // The person wants it to go on, which it does by itself.
