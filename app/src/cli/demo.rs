@@ -9,7 +9,7 @@ use super::{Common, Done, Failure};
 use crate::demo;
 
 /// What the window says above the tree.
-const HINT: &str = "Press Bad update, then Apply. The dates of its history are a story; all else was really done.";
+const HINT: &str = "Press Bad update, then Apply. The dates, and how the volume filled, are a story; all else was really done.";
 
 /// Opens a library that shows the whole idea, made by really taking, running, applying and deleting.
 ///

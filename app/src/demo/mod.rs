@@ -9,6 +9,7 @@ mod clock;
 mod content;
 mod headless;
 mod hold;
+mod plan;
 mod story;
 mod unflushed;
 

@@ -12,7 +12,7 @@ use snaptree_core::units::ByteCount;
 use super::caller::Caller;
 use super::clock::StoryClock;
 use super::unflushed::Unflushed;
-use super::{Progress, Tell};
+use super::{Progress, Tell, plan};
 
 const DAY: i64 = 24;
 
@@ -34,7 +34,8 @@ const PARTS: [Part; 4] = [
 /// Builds the demo's library in an empty folder; `tell` hears what is being done. Nothing is flushed.
 pub fn build(library: &Path, tell: Tell<'_>) -> Result<()> {
     let clock = StoryClock::shared();
-    let caller = Caller::start(library, Unflushed::shared(), clock.clone(), false)?;
+    let host = Unflushed::shared();
+    let caller = Caller::start(library, host.clone(), clock.clone(), false)?;
     let of = PARTS.iter().map(|part| part.snapshots).sum();
     let mut story = Story { caller, clock, tell, progress: Progress { of, ..Progress::default() } };
     for part in &PARTS {
@@ -42,7 +43,12 @@ pub fn build(library: &Path, tell: Tell<'_>) -> Result<()> {
         (story.tell)(story.progress.clone())?;
         (part.tell)(&mut story)?;
     }
-    Ok(())
+    let Story { mut caller, .. } = story;
+    plan::make_windows(&mut caller)?;
+    let states = plan::states(&mut caller)?;
+    // Its engine adds to the histories as well.
+    drop(caller);
+    plan::tell_sizes(&host, library, &states)
 }
 
 /// What is told, and how far it is.

@@ -7,7 +7,7 @@
 //! machines: merges due, free space ────────────┘          └──> agent.json: what is expected of which window
 //! ```
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -188,6 +188,8 @@ pub(super) struct Planning {
     pub stale: bool,
     last: Option<Duration>,
     samples: BTreeMap<MachineId, Vec<SizeSample>>,
+    /// Machines of which it was seen once whether their sizes are to be sampled.
+    looked_at: BTreeSet<MachineId>,
     pub state: Option<Arc<PlanState>>,
 }
 
@@ -323,12 +325,15 @@ impl Engine {
         let now = self.options.clock.now();
         let host = self.options.host.clone();
         for (id, entry) in &mut self.machines {
-            if entry.place != Place::Library || entry.remote.is_some() || entry.sight.is_behind() {
+            if entry.place != Place::Library {
                 continue;
             }
             let history = History::of(&host, &entry.dir);
-            let is_new = !self.planning.samples.contains_key(id);
             let samples = self.planning.samples.entry(*id).or_insert_with(|| samples_of(&history));
+            if entry.remote.is_some() || entry.sight.is_behind() {
+                continue;
+            }
+            let is_new = self.planning.looked_at.insert(*id);
             let wait = if is_new { SAMPLE_AT_START } else { SAMPLE_EVERY };
             if samples.last().is_some_and(|last| now < last.at + wait) {
                 continue;
@@ -348,6 +353,7 @@ impl Engine {
 
     /// Makes the plan, and tells it.
     pub(super) fn make_plan(&mut self) {
+        self.sample_sizes();
         let now = self.options.clock.now();
         let until = now + HORIZON;
         let states: Vec<Arc<MachineState>> =

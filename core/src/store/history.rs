@@ -65,6 +65,16 @@ impl History {
         Self { host: host.clone(), path: dir.join("history.jsonl") }
     }
 
+    /// Forgets everything.
+    pub fn clear(&self) -> Result<()> {
+        match self.host.remove_file(&self.path) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                Err(StoreError::io(&self.path, "clear the history", error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Adds a line, durably. What a torn line before it has left is closed off first.
     pub fn append(&self, record: &HistoryRecord) -> Result<()> {
         let wrong = |error| StoreError::io(&self.path, "add to the history", error);

@@ -1,5 +1,6 @@
 //! What somebody should look at because of the plan, in words.
 
+use chrono::TimeDelta;
 use snaptree_core::cost::Severity;
 use snaptree_core::engine::{AgentState, Expected, PlanState};
 use snaptree_core::window::{PlanAction, PlanFinding, PlanFindingKind, Verdict, VolumeOutlook};
@@ -26,7 +27,9 @@ pub fn finding(finding: &PlanFinding, plan: &PlanState, names: Names<'_>, when: 
             }
         }
         PlanFindingKind::NoWindowFits { machine, verdict, deadline } => {
-            let by = deadline.map(|at| format!(", and must have ended by {}", minute(at, when))).unwrap_or_default();
+            // What is due in a year says nothing yet.
+            let soon = deadline.filter(|at| *at - when.now < TimeDelta::days(60));
+            let by = soon.map(|at| format!(", and must have ended by {}", minute(at, when))).unwrap_or_default();
             match verdict {
                 Verdict::NoWindows => format!("{} has a merge due and no window for it{by}", names(*machine)),
                 _ => format!("{} has a merge due that {}{by}", names(*machine), short_verdict(verdict)),
