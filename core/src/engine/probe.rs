@@ -9,6 +9,7 @@ use std::time::Duration;
 use super::Place;
 use super::worker::Engine;
 use crate::clock::Clock;
+use crate::cost::{MergeMode, MergeSample};
 use crate::fresh;
 use crate::host_file::{Host, HostFile};
 use crate::snapshot::{MachineId, Tree};
@@ -121,22 +122,21 @@ impl Engine {
         let (had, volume) = (entry.owned.is_some(), entry.volume.id.clone());
         let disk = entry.machine.configuration.disks.first().map(|disk| disk.id.clone());
         let Some(disk) = disk.filter(|_| !took.is_zero()) else { return };
+        let (bytes, stretches, seconds) = (LENGTH, 1, took.as_secs_f64());
+        let (estimated_seconds, probe, guest_bytes) = (None, true, None);
         if self.own(id).is_err() {
-            // Somebody else has the machine just now.
-            self.probed.remove(&volume);
+            // Somebody else has the machine just now: it is known here, and isn't written down.
+            let sample =
+                MergeSample { bytes, stretches, seconds, estimated_seconds, probe, mode: MergeMode::Stopped, guest_bytes };
+            for entry in self.machines.values_mut().filter(|entry| entry.volume.id == volume) {
+                entry.calibration.record(sample.clone());
+                entry.changed = true;
+            }
             return;
         }
-        let sample = HistoryRecord::Merge {
-            at: self.options.clock.now(),
-            disk,
-            bytes: LENGTH,
-            stretches: 1,
-            seconds: took.as_secs_f64(),
-            estimated_seconds: None,
-            probe: true,
-            live: false,
-            guest_bytes: None,
-        };
+        let at = self.options.clock.now();
+        let sample =
+            HistoryRecord::Merge { at, disk, bytes, stretches, seconds, estimated_seconds, probe, live: false, guest_bytes };
         let Some(entry) = self.machines.get_mut(&id) else { return };
         let Some(owned) = &entry.owned else { return };
         if let Err(error) = owned.store.history().append(&sample) {

@@ -300,24 +300,27 @@ impl Engine {
     /// Looks at files and counts, for a short while. Whether something is left.
     fn step_sight(&mut self) -> bool {
         let began = self.options.clock.elapsed();
-        let mut counted = Vec::new();
+        let (mut counted, mut is_left) = (Vec::new(), false);
         for entry in self.machines.values_mut().filter(|entry| entry.remote.is_none() && entry.sight.is_behind()) {
             let open = entry.open_images();
             // In the middle of a job the manifest is further on than what was told last.
             let machine = entry.owned.as_ref().map_or(&*entry.machine, |owned| owned.store.machine());
-            while entry.sight.is_behind() {
+            while entry.sight.is_behind() && !is_left {
                 entry.changed |= entry.sight.advance(&self.options.host, &entry.dir, machine, &open);
-                if self.options.clock.elapsed() - began > SIGHT_SLICE {
-                    return true;
-                }
+                is_left = self.options.clock.elapsed() - began > SIGHT_SLICE;
             }
-            entry.changed = true;
-            counted.push(entry.machine.id);
+            if !entry.sight.is_behind() {
+                entry.changed = true;
+                counted.push(entry.machine.id);
+            }
+            if is_left {
+                break;
+            }
         }
         for id in counted {
             self.probe_volume(id);
         }
-        false
+        is_left
     }
 
     pub(super) fn shut_down(&mut self) {
