@@ -20,7 +20,8 @@ const COMPLETE: &str = ".demo-complete";
 
 /// Whether a demo may be made or shown in this folder: it is one, or empty, or not there.
 pub fn check(library: &Path) -> Result<()> {
-    let stranger = library.exists() && !library.join(MARK).exists() && fs::read_dir(library)?.next().is_some();
+    // In this order: what was seen in it may be the mark of another start at the same time.
+    let stranger = library.exists() && fs::read_dir(library)?.next().is_some() && !library.join(MARK).exists();
     anyhow::ensure!(!stranger, "{} isn't empty and isn't a demo; nothing in it was touched", library.display());
     Ok(())
 }
