@@ -76,6 +76,11 @@ impl Driver {
         Self::on(folder)
     }
 
+    /// Ends the engine; the folder with the library stays as long as it is held.
+    pub fn end(self) -> TempDir {
+        self.folder
+    }
+
     /// The temporary folder in which the library lies; what else is put there goes with it.
     pub fn folder(&self) -> &Path {
         self.folder.path()

@@ -185,6 +185,17 @@ impl Desktop {
         ]);
     }
 
+    /// Takes hold at one place, and lets go at another.
+    pub fn drag(&mut self, from: Pos2, to: Pos2) {
+        let (button, modifiers) = (PointerButton::Primary, Modifiers::NONE);
+        self.events([Event::PointerMoved(from)]);
+        self.look();
+        self.events([Event::PointerButton { pos: from, button, pressed: true, modifiers }]);
+        self.events([0.1, 0.5, 1.0].map(|share| Event::PointerMoved(from + (to - from) * share)));
+        self.look();
+        self.events([Event::PointerButton { pos: to, button, pressed: false, modifiers }]);
+    }
+
     /// Presses a key, with those held.
     pub fn press(&mut self, modifiers: Modifiers, key: Key) {
         let event = |pressed| Event::Key { key, physical_key: None, pressed, repeat: false, modifiers };

@@ -130,7 +130,7 @@ fn figures(ui: &mut Ui, merge: &PlannedMerge, machine: &MachineEntry, view: &mut
         figure_line(ui, "With the machine off", &words::seconds(idle.p50), true);
         figure_line(ui, "Because of the guest", &words::seconds(time.p50 - idle.p50), true);
     }
-    if let Some(time) = merge.time.filter(|time| time.p50 > 0.0) {
+    if let Some(time) = merge.time.filter(|time| time.p50 > 0.0 && merge.bytes.0 > 0) {
         let rate = snaptree_core::units::ByteRate(merge.bytes.0 as f64 / time.p50);
         let basis = match time.basis {
             snaptree_core::cost::Basis::Probe => "a probe".into(),

@@ -50,6 +50,9 @@ pub struct PlanView {
     /// Bring the selected row into sight.
     #[serde(skip)]
     reveal: bool,
+    /// Which row was the selected merge's when it was painted last.
+    #[serde(skip)]
+    place: Option<(MachineId, DiskId, usize)>,
     #[serde(skip)]
     orders: details::Orders,
 }
@@ -266,6 +269,17 @@ fn chart(
     {
         scroll = scroll.vertical_scroll_offset((y - height / 2.0 + rows::ROW / 2.0).clamp(0.0, (rows.height - height).max(0.0)));
     }
+    // A selected row that was in sight is followed to where a new plan puts it.
+    let place = selected.and_then(|merge| Some((merge.machine, merge.disk.clone(), rows.place(plan, merge)?)));
+    let moved = match (&place, &view.plan.place) {
+        (Some(now), Some(before)) => (now.0, &now.1) == (before.0, &before.1) && now.2 != before.2,
+        _ => false,
+    };
+    if moved && selected.is_some_and(in_sight) {
+        view.plan.reveal = true;
+        ui.ctx().request_repaint();
+    }
+    view.plan.place = place;
     scroll.show_viewport(ui, |ui, viewport| {
         let (rect, _) = ui.allocate_exact_size(vec2(ui.available_width(), rows.height), Sense::hover());
         chart.area = rows_area.intersect(ui.clip_rect());

@@ -6,10 +6,10 @@ use egui::{
 };
 use snaptree_core::cost::MergeMode;
 use snaptree_core::engine::PlanState;
-use snaptree_core::window::PlannedMerge;
+use snaptree_core::window::{Occurrence, PlannedMerge};
 
 use super::axis::Axis;
-use super::rows::{self, Bar, ROW, Row, Rows, bars, pin, target, tried};
+use super::rows::{self, Bar, ROW, Row, Rows, bars, pin, tried};
 use super::{PlanView, put_into, words};
 use crate::action::Action;
 use crate::model::Model;
@@ -111,7 +111,7 @@ impl Chart<'_> {
             }
         }
         if let Some(merge) = dragged {
-            self.drag(ui, merge, view, actions, p);
+            self.drag(ui, merge, rows, view, actions, p);
         }
     }
 
@@ -122,6 +122,12 @@ impl Chart<'_> {
     fn dragged(&self, view: &PlanView) -> Option<&PlannedMerge> {
         let (machine, disk) = view.dragged.as_ref()?;
         self.plan.plan.merges.iter().find(|m| m.machine == *machine && m.disk == *disk)
+    }
+
+    /// Where a merge would be put if it were let go here.
+    fn aimed(&self, merge: &PlannedMerge, at: Pos2) -> Option<&Occurrence> {
+        let is_on_days = self.axis.left <= at.x && at.x <= self.axis.right;
+        is_on_days.then(|| rows::target(self.plan, merge, self.axis, at.x)).flatten()
     }
 
     fn is_selected(&self, merge: &PlannedMerge) -> bool {
@@ -143,8 +149,7 @@ impl Chart<'_> {
     /// The windows. While a merge is moved, those that it can be put into stand out.
     fn bands(&self, ui: &Ui, dragged: Option<&PlannedMerge>, p: &Palette) {
         let painter = ui.painter().with_clip_rect(self.days_area());
-        let pointer = ui.ctx().pointer_latest_pos().map(|at| self.axis.time(at.x));
-        let aimed = dragged.zip(pointer).and_then(|(merge, at)| target(self.plan, merge, at));
+        let aimed = dragged.zip(ui.ctx().pointer_latest_pos()).and_then(|(merge, at)| self.aimed(merge, at));
         for occurrence in self.plan.occurrences.iter().filter(|o| self.axis.shows(o.start(), o.end)) {
             let (left, right) = (self.axis.x(occurrence.start()), self.axis.x(occurrence.end));
             let rect = Rect::from_x_y_ranges(left..=right.max(left + 2.0), self.area.y_range());
@@ -227,8 +232,8 @@ impl Chart<'_> {
             painter.rect_stroke(response.rect.shrink(1.0), 3.0, Stroke::new(1.0, p.accent), StrokeKind::Inside);
         }
         // Rows lie on the bands: what is pointed at is told from here.
-        let at = response.hover_pos().map(|at| self.axis.time(at.x)).filter(|at| *at >= self.axis.from);
-        if let Some(band) = at.and_then(|at| self.plan.occurrences.iter().find(|o| o.start() <= at && at <= o.end)) {
+        let at = response.hover_pos().filter(|at| at.x >= self.axis.left);
+        if let Some(band) = at.and_then(|at| rows::at(self.plan, self.axis, at.x, |_| true)) {
             response.clone().on_hover_text_at_pointer(words::band(band, self.plan, self.model));
         }
     }
@@ -310,10 +315,9 @@ impl Chart<'_> {
     }
 
     /// A merge is being moved: what it would look like there; and where it is let go.
-    fn drag(&self, ui: &Ui, merge: &PlannedMerge, view: &mut PlanView, actions: &mut Vec<Action>, p: &Palette) {
+    fn drag(&self, ui: &Ui, merge: &PlannedMerge, rows: &Rows, view: &mut PlanView, actions: &mut Vec<Action>, p: &Palette) {
         let Some(pointer) = ui.ctx().pointer_latest_pos() else { return };
-        let here = Some(pointer).filter(|at| self.axis.left <= at.x && at.x <= self.axis.right);
-        let aimed = here.and_then(|at| target(self.plan, merge, self.axis.time(at.x)));
+        let aimed = self.aimed(merge, pointer);
         ui.ctx().set_cursor_icon(if aimed.is_some() { CursorIcon::Grabbing } else { CursorIcon::NotAllowed });
         let painter = ui.painter().with_clip_rect(self.area);
         let said = match aimed {
@@ -335,6 +339,7 @@ impl Chart<'_> {
             let pinned = pin(self.plan, merge);
             if let Some(occurrence) = aimed.filter(|o| Some(o.key) != now || (pinned.is_some() && pinned != now)) {
                 actions.push(put_into(merge, Some(occurrence.key)));
+                view.place = rows.place(self.plan, merge).map(|at| (merge.machine, merge.disk.clone(), at));
             }
             actions.push(Action::ShowMerge(merge.machine, merge.disk.clone()));
         }

@@ -65,6 +65,11 @@ impl Rows {
         first..last.max(first)
     }
 
+    /// Which of them is this merge's.
+    pub fn place(&self, plan: &PlanState, merge: &PlannedMerge) -> Option<usize> {
+        self.merges().position(|i| std::ptr::eq(&plan.plan.merges[i], merge))
+    }
+
     /// The merges, in the order of their rows.
     pub fn merges(&self) -> impl Iterator<Item = usize> {
         self.rows.iter().filter_map(|(row, _)| match row {
@@ -115,9 +120,19 @@ pub fn tried(merge: &PlannedMerge, at: Option<&Occurrence>, now: DateTime<Utc>, 
     Bar::new(axis, start, start + seconds(p50), start + seconds(p90), at.map(|o| o.end))
 }
 
-/// The taking place at an instant that a merge could be put into.
-pub fn target<'p>(plan: &'p PlanState, merge: &PlannedMerge, at: DateTime<Utc>) -> Option<&'p Occurrence> {
-    plan.occurrences.iter().find(|o| o.scope.covers(merge.machine) && o.start() <= at && at <= o.end)
+/// Short windows are a line on the screen: so far beside one still means it, in points.
+const NEAR: f32 = 10.0;
+
+/// The taking place at a place of the axis that is meant: the nearest of those that `counts`.
+pub fn at<'p>(plan: &'p PlanState, axis: &Axis, x: f32, counts: impl Fn(&Occurrence) -> bool) -> Option<&'p Occurrence> {
+    let beside = |o: &Occurrence| (axis.x(o.start()) - x).max(x - axis.x(o.end)).max(0.0);
+    let near = plan.occurrences.iter().filter(|o| counts(o) && beside(o) <= NEAR);
+    near.min_by(|a, b| beside(a).total_cmp(&beside(b)))
+}
+
+/// The taking place there that a merge could be put into.
+pub fn target<'p>(plan: &'p PlanState, merge: &PlannedMerge, axis: &Axis, x: f32) -> Option<&'p Occurrence> {
+    at(plan, axis, x, |o| o.scope.covers(merge.machine))
 }
 
 /// Whether somebody has put a merge somewhere.
