@@ -124,7 +124,8 @@ fn header(ui: &mut Ui, c: &Columns) {
     let told = ui.interact(reads, ui.scope_id().with("reads-header"), Sense::hover());
     told.on_hover_text(
         "What a plain stack such as Hyper-V's looks through for one read, on average over the disk's data. \
-         Here every read finds its image in one step, at any depth.",
+         Here every read finds its image in one step, at any depth. Below it, where the machine runs: how long its reads \
+         really take, on average.",
     );
     painter.hline(rect.x_range(), rect.bottom(), Stroke::new(1.0, p.line));
 }
@@ -389,7 +390,12 @@ impl Cell<'_> {
         if let Some(reads) = text.reads {
             let tone = lanes::tone_of_reads(Some(reads));
             let (color, mark) = if tone == Tone::Bad { (p.bad, "▲ ") } else { (p.text, "") };
-            put(&painter, pos2(c.reads, middle), Align2::RIGHT_CENTER, &format!("{mark}{reads:.1}"), theme::body(), color, 60.0);
+            let line = if text.measured.is_some() { upper } else { middle };
+            put(&painter, pos2(c.reads, line), Align2::RIGHT_CENTER, &format!("{mark}{reads:.1}"), theme::body(), color, 60.0);
+        }
+        if let Some(measured) = text.measured {
+            let took = text::short_duration(measured);
+            put(&painter, pos2(c.reads, lower), Align2::RIGHT_CENTER, &took, theme::small(), p.weak, 60.0);
         }
         let color = p.tone(text.outcome.tone);
         let Said { text: said, detail, .. } = &text.outcome;

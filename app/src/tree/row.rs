@@ -28,6 +28,8 @@ pub struct RowText {
     pub second: String,
     pub held: ByteCount,
     pub reads: Option<f64>,
+    /// How long a read really takes, where somebody has measured it.
+    pub measured: Option<std::time::Duration>,
     pub outcome: Said,
     /// It recedes: a ghost.
     pub weak: bool,
@@ -54,7 +56,7 @@ impl RowText {
         let m = &machine.state.machine;
         let mut said = match (row, node.key) {
             (Row::Ghosts(..), _) => ghosts(model, machine, row),
-            (Row::Node(_), Node::Now) => now(model, machine),
+            (Row::Node(_), Node::Now) => now(machine),
             (Row::Node(n), Node::Snapshot(id)) => match (m.snapshots.get(&id), m.ghosts.get(&id)) {
                 (Some(s), _) => snapshot(model, machine, n, s),
                 (None, Some(_)) => ghosts(model, machine, row),
@@ -84,6 +86,9 @@ impl RowText {
         let place = format!("{} of {}", row.first() + 1, machine.tree.nodes.len());
         let mut parts = vec![self.name.clone(), kind.into(), place, text::bytes(self.held)];
         parts.extend(self.badges.iter().map(|b| b.text.clone()));
+        if let Some(measured) = self.measured {
+            parts.push(format!("{} a read, measured", text::short_duration(measured)));
+        }
         if !self.outcome.text.is_empty() {
             parts.push(self.outcome.text.clone());
         }
@@ -123,7 +128,7 @@ fn snapshot(model: &Model, machine: &MachineEntry, n: usize, s: &Snapshot) -> Ro
     }
 }
 
-fn now(model: &Model, machine: &MachineEntry) -> RowText {
+fn now(machine: &MachineEntry) -> RowText {
     let power = &machine.state.power;
     let tone = match power {
         Power::NoRoom => Tone::Bad,
@@ -133,12 +138,13 @@ fn now(model: &Model, machine: &MachineEntry) -> RowText {
     let m = &machine.state.machine;
     let since = m.now.parent.and_then(|p| crate::model::snapshot(m, p)).map(|s| format!(" · since “{}”", s.label));
     let since = since.unwrap_or_else(|| if machine.tree.snapshots() == 0 { " · no snapshot yet".into() } else { String::new() });
-    let _ = model;
+    let live = machine.live.as_ref().map(|(_, counters)| counters);
     RowText {
         name: "Now".into(),
         badges: vec![badge(text::power(power), tone)],
         second: format!("you are here{since}"),
         reads: machine.figures.now.read_mean,
+        measured: live.filter(|counters| counters.disk_reads > 0).map(|counters| counters.read_latency),
         ..RowText::default()
     }
 }
