@@ -50,7 +50,7 @@ fn on(library: &Path) -> EngineOptions {
     }
 }
 
-/// Opens the window at once, and makes the demo beside it where it isn't there yet. Then its first machine is started.
+/// Opens the window at once, and makes the demo beside it where it isn't there yet. Then its machines are started.
 pub fn demo(library: &Path, hint: &str) -> anyhow::Result<ExitCode> {
     if let Err(why) = display() {
         return Ok(no_window(&why));
@@ -68,7 +68,7 @@ pub fn demo(library: &Path, hint: &str) -> anyhow::Result<ExitCode> {
     closed.store(true, Ordering::Relaxed);
     let Some(maker) = maker else { return Ok(shown) };
     match maker.join() {
-        Ok(Ok(hold)) if hold.is_last() => demo::stop_first_machine(library)?,
+        Ok(Ok(hold)) if hold.is_last() => demo::stop_machines(library)?,
         Ok(Ok(_)) => {}
         Ok(Err(error)) if error.is::<Closed>() => {}
         Ok(Err(error)) => return Err(error),
@@ -96,8 +96,8 @@ fn make(library: PathBuf, news: Sender<News>, ctx: egui::Context, closed: Arc<At
         });
         let opened = made.and_then(|hold| {
             // Without it there is still a demo to look at.
-            if let Err(error) = demo::start_first_machine(&library) {
-                eprintln!("snaptree: the demo's machine could not be started: {error:#}");
+            if let Err(error) = demo::start_machines(&library) {
+                eprintln!("snaptree: the demo's machines could not be started: {error:#}");
             }
             Ok((hold, Worker::start(on(&library))?))
         });

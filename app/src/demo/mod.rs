@@ -45,22 +45,27 @@ pub fn prepare(library: &Path, tell: Tell<'_>) -> Result<Hold> {
     Hold::take(library, tell, story::build)
 }
 
-/// Starts the machine that the demo begins with, in an owner process of its own.
-pub fn start_first_machine(library: &Path) -> Result<()> {
+/// The machines that run while the demo is shown.
+const RUNNING: [&str; 2] = [FIRST_MACHINE, "MAIL01"];
+
+/// Starts the machines that run in the demo, each in an owner process of its own.
+pub fn start_machines(library: &Path) -> Result<()> {
     let mut caller = on(library)?;
-    let Some(machine) = caller.find(FIRST_MACHINE) else { return Ok(()) };
-    if caller.is_off(machine) {
-        caller.ask(Command::Start(machine))?;
+    for name in RUNNING {
+        if let Some(machine) = caller.find(name).filter(|machine| caller.is_off(*machine)) {
+            caller.ask(Command::Start(machine))?;
+        }
     }
     Ok(())
 }
 
-/// Stops it again: a demo leaves nothing running.
-pub fn stop_first_machine(library: &Path) -> Result<()> {
+/// Stops them again: a demo leaves nothing running.
+pub fn stop_machines(library: &Path) -> Result<()> {
     let mut caller = on(library)?;
-    let Some(machine) = caller.find(FIRST_MACHINE) else { return Ok(()) };
-    if !caller.is_off(machine) {
-        caller.stop(machine)?;
+    for name in RUNNING {
+        if let Some(machine) = caller.find(name).filter(|machine| !caller.is_off(*machine)) {
+            caller.stop(machine)?;
+        }
     }
     Ok(())
 }

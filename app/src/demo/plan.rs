@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use chrono::{NaiveTime, TimeDelta, Utc, Weekday};
+use chrono::{Days, Local, NaiveTime, TimeDelta, Utc, Weekday};
 use snaptree_core::cost::MergeMode;
 use snaptree_core::engine::{Command, MachineState};
 use snaptree_core::fresh;
@@ -23,23 +23,44 @@ const DAYS: u32 = 30;
 /// In so many days the volume is full, if it goes on so.
 const LEFT: u64 = 9;
 
-/// One window that fits, and one in which not all can be done. What has no window needs one.
+/// So many days ahead, nothing will be free.
+const TOO_LATE: u64 = 20;
+
+/// Windows for each verdict: one that is enough, one that is too short, one that is too short while a machine
+/// runs beside one in which it may be shut down, and one that comes too late. What has no window needs one.
 pub fn make_windows(caller: &mut Caller) -> Result<()> {
-    for (machine, name, from, to, kib) in [("SQL02", "Nights", (22, 0), (2, 0), 128), ("DB01", "Lunch", (12, 30), (12, 35), 64)] {
-        let time = |(hour, minute)| NaiveTime::from_hms_opt(hour, minute, 0).context("a time of day");
+    use MergeMode::{Live, Stopped};
+    let daily = |from, to| -> Result<When> {
         let days = (0..7u8).filter_map(|day| Weekday::try_from(day).ok()).collect();
+        Ok(When::Weekly { days, from: time(from)?, to: time(to)? })
+    };
+    let weekly = |day, from, to| -> Result<When> { Ok(When::Weekly { days: vec![day], from: time(from)?, to: time(to)? }) };
+    let once = (Local::now().date_naive() + Days::new(TOO_LATE)).and_time(time((20, 0))?);
+    let once = When::Once { from: once, to: once + TimeDelta::hours(4) };
+    let windows = [
+        ("SQL02", "Nights", daily((22, 0), (2, 0))?, Live, 128),
+        ("DB01", "Lunch", daily((12, 30), (12, 35))?, Live, 64),
+        ("MAIL01", "Saturdays, while it runs", weekly(Weekday::Sat, (13, 0), (13, 1))?, Live, 64),
+        ("MAIL01", "Sundays, shut down", weekly(Weekday::Sun, (4, 0), (6, 0))?, Stopped, 1024),
+        ("ARCHIVE", "Yearly closing", once, Live, 1024),
+    ];
+    for (machine, name, when, mode, kib) in windows {
         let machine = caller.find(machine).with_context(|| format!("the demo has lost {machine}"))?;
         caller.ask(Command::SetWindow(MaintenanceWindow {
             id: WindowId(fresh::uuid()),
             name: name.into(),
-            when: When::Weekly { days, from: time(from)?, to: time(to)? },
+            when,
             scope: Scope::Machines(BTreeSet::from([machine])),
-            mode: MergeMode::Live,
+            mode,
             limit: Some(ByteRate(f64::from(kib) * 1024.0)),
             enabled: true,
         }))?;
     }
     Ok(())
+}
+
+fn time((hour, minute): (u32, u32)) -> Result<NaiveTime> {
+    NaiveTime::from_hms_opt(hour, minute, 0).context("a time of day")
 }
 
 /// What every machine's history says of merges stays; sizes are told anew: the volume and the leaves have grown.

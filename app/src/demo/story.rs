@@ -24,10 +24,12 @@ struct Part {
     tell: fn(&mut Story<'_>) -> Result<()>,
 }
 
-const PARTS: [Part; 4] = [
+const PARTS: [Part; 6] = [
     Part { says: "WEB01: a running machine with its memory in every snapshot", snapshots: 4, tell: web01 },
     Part { says: "SQL02: a deep chain, and deleted snapshots that still hold their bytes", snapshots: 14, tell: sql02 },
     Part { says: "DB01: snapshots that come faster than they merge", snapshots: 5, tell: db01 },
+    Part { says: "MAIL01: a running machine that may be disturbed for a minute a week", snapshots: 1, tell: mail01 },
+    Part { says: "ARCHIVE: a merge that waits for a window too far away", snapshots: 3, tell: archive },
     Part { says: "FILES01: a dozen snapshots over a year, to be merged in one pass", snapshots: 12, tell: files01 },
 ];
 
@@ -60,12 +62,12 @@ struct Story<'a> {
 }
 
 impl Story<'_> {
-    fn create(&mut self, name: &str, seed: u64, memory_mib: u64, disk_gib: u64, profile: WorkloadProfile) -> Result<MachineId> {
+    fn create(&mut self, name: &str, seed: u64, memory_mib: u64, disk_mib: u64, profile: WorkloadProfile) -> Result<MachineId> {
         self.caller.create(CreateMachine {
             name: name.into(),
             kind: MachineKind::Workload,
             memory: ByteCount::mib(memory_mib),
-            disks: vec![ByteCount::gib(disk_gib)],
+            disks: vec![ByteCount::mib(disk_mib)],
             format: ImageFormat::Vhdx,
             workload: WorkloadProfile { seed, ..profile },
         })
@@ -99,7 +101,7 @@ impl Story<'_> {
 /// The machine to play with: it runs, and can be spoiled and brought back.
 fn web01(story: &mut Story<'_>) -> Result<()> {
     story.clock.set_hours_ago(30);
-    let web = story.create("WEB01", 7, 64, 2, WorkloadProfile::default())?;
+    let web = story.create("WEB01", 7, 64, 2048, WorkloadProfile::default())?;
     story.caller.run(web)?;
     story.clock.set_hours_ago(28);
     story.watch_and_take(web, 4, "Installed", "Fresh from the installer.")?;
@@ -118,7 +120,7 @@ fn web01(story: &mut Story<'_>) -> Result<()> {
 fn sql02(story: &mut Story<'_>) -> Result<()> {
     story.clock.set_hours_ago(130 * DAY);
     let profile = WorkloadProfile { disk_writes_per_second: 120, ..WorkloadProfile::default() };
-    let sql = story.create("SQL02", 11, 16, 4, profile)?;
+    let sql = story.create("SQL02", 11, 16, 4096, profile)?;
     story.work_and_take(sql, 60_000, "Installed", "")?;
     story.clock.set_hours_ago(100 * DAY);
     let before = story.work_and_take(sql, 8_000, "Before SP1", "Keep until the audit is over.")?;
@@ -151,7 +153,7 @@ fn sql02(story: &mut Story<'_>) -> Result<()> {
 fn db01(story: &mut Story<'_>) -> Result<()> {
     story.clock.set_hours_ago(12 * DAY);
     let profile = WorkloadProfile { disk_writes_per_second: 200, hot_share: 0.3, ..WorkloadProfile::default() };
-    let db = story.create("DB01", 23, 16, 4, profile)?;
+    let db = story.create("DB01", 23, 16, 4096, profile)?;
     let mut weekly = Vec::new();
     for (day, label) in [(11, "Base load"), (9, "Before index"), (6, "After index"), (3, "Before month end"), (1, "Month end")] {
         story.clock.set_hours_ago(day * DAY);
@@ -163,11 +165,39 @@ fn db01(story: &mut Story<'_>) -> Result<()> {
     Ok(())
 }
 
+/// What runs here has written more than can be merged in the minute a week that it may be disturbed.
+fn mail01(story: &mut Story<'_>) -> Result<()> {
+    story.clock.set_hours_ago(7 * DAY);
+    let profile = WorkloadProfile { disk_writes_per_second: 100, hot_share: 0.2, ..WorkloadProfile::default() };
+    let mail = story.create("MAIL01", 41, 16, 64, profile)?;
+    let before = story.work_and_take(mail, 10_000, "Before moving the mailboxes", "")?;
+    story.clock.set_hours_ago(2 * DAY);
+    story.caller.ask(Command::RunWorkload { machine: mail, milliseconds: 60_000, seed: None })?;
+    story.delete(mail, vec![before])?;
+    story.clock.set_hours_ago(0);
+    Ok(())
+}
+
+/// What is due here has its window when the volume will be full.
+fn archive(story: &mut Story<'_>) -> Result<()> {
+    story.clock.set_hours_ago(200 * DAY);
+    let archive = story.create("ARCHIVE", 47, 16, 1024, WorkloadProfile { hot_share: 0.5, ..WorkloadProfile::default() })?;
+    let mut years = Vec::new();
+    for (year, label) in ["2022", "2023", "2024"].into_iter().enumerate() {
+        story.clock.set_hours_ago((190 - 20 * year as i64) * DAY);
+        years.push(story.work_and_take(archive, 20_000, label, "")?);
+    }
+    story.clock.set_hours_ago(30 * DAY);
+    story.delete(archive, years[1..].to_vec())?;
+    story.clock.set_hours_ago(0);
+    Ok(())
+}
+
 /// The story that all this comes from: a dozen snapshots in a year, deleted together.
 fn files01(story: &mut Story<'_>) -> Result<()> {
     story.clock.set_hours_ago(365 * DAY);
     let profile = WorkloadProfile { disk_writes_per_second: 300, hot_share: 0.5, ..WorkloadProfile::default() };
-    let files = story.create("FILES01", 31, 16, 4, profile)?;
+    let files = story.create("FILES01", 31, 16, 4096, profile)?;
     story.caller.ask(Command::RunWorkload { machine: files, milliseconds: 60_000, seed: None })?;
     let months = [
         "January",
