@@ -118,6 +118,7 @@ verbs! {
     Protect: "Protect from deletion", "Refuse to delete the selected snapshot, or allow it again", None, [Row];
     Undo: "Undo", "Take back the last deletion or apply of this machine", ctrl(Key::Z), [Row, Machine];
     Resize: "Resize a disk…", "Make a disk of this machine larger; snapshots keep the size that they had", None, [Machine];
+    Settings: "Settings…", "From where on this machine is warned about, paused, or refused a snapshot", None, [Machine];
     EmptyTrash: "Empty the trash…", "Remove what went to this machine's trash, and give its space back now", None, [Machine];
     Verify: "Verify", "Read every byte of this machine's disks back and compare it", None, [Machine];
     Adopt: "Adopt…", "Bring this machine into the library, so that it can be changed", None, [Toolbar, Machine];
@@ -312,6 +313,7 @@ impl Verb {
                 Some(disk) => said(rules::resize(m, &context, &disk.id, ByteCount(disk.size.0 + (1 << 20)))),
                 None => no("It has no disk."),
             },
+            Self::Settings => said(rules::settings(&context)),
             Self::EmptyTrash => said(rules::empty_trash(m, &context)),
             Self::Remove => said(rules::remove(m, &context, false)),
             Self::Undo => match last_undoable(m) {

@@ -72,6 +72,12 @@ pub enum Verb {
         /// Snapshots older than so many hours are warned about.
         #[arg(long, value_name = "N")]
         warn_age_hours: Option<u32>,
+        /// It is warned while less than this is free on the volume.
+        #[arg(long, value_name = "SIZE", value_parser = parse::size)]
+        warn_free: Option<ByteCount>,
+        /// That is urgent while less than this is free on the volume.
+        #[arg(long, value_name = "SIZE", value_parser = parse::size)]
+        urgent_free: Option<ByteCount>,
     },
     /// Makes a disk of a machine that is off larger; snapshots keep the size that they had.
     Resize {
@@ -131,7 +137,7 @@ pub fn run(verb: Verb, common: &Common, output: &Output) -> Done {
         }
         Verb::Start { name } => Command::Start(client.machine(&name)?.machine.id),
         Verb::Stop { name } => Command::Stop(client.machine(&name)?.machine.id),
-        Verb::Set { name, pause_free, trash_hours, warn_depth, max_depth, warn_age_hours } => {
+        Verb::Set { name, pause_free, trash_hours, warn_depth, max_depth, warn_age_hours, warn_free, urgent_free } => {
             let state = client.machine(&name)?;
             let old = state.machine.settings.clone();
             let settings = Settings {
@@ -140,6 +146,8 @@ pub fn run(verb: Verb, common: &Common, output: &Output) -> Done {
                 warn_depth: warn_depth.unwrap_or(old.warn_depth),
                 max_depth: max_depth.unwrap_or(old.max_depth),
                 warn_age_hours: warn_age_hours.unwrap_or(old.warn_age_hours),
+                urgent_free: urgent_free.unwrap_or(old.urgent_free),
+                warn_free: warn_free.unwrap_or(old.warn_free),
             };
             Command::SetSettings { machine: state.machine.id, settings }
         }

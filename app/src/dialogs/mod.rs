@@ -8,6 +8,7 @@ mod edit;
 mod import;
 mod merge;
 mod resize;
+mod settings;
 mod take;
 mod windows;
 
@@ -18,6 +19,7 @@ pub use edit::{Note, Rename};
 pub use import::Import;
 pub use merge::{Merge, Plain, Remove};
 pub use resize::Resize;
+pub use settings::Settings;
 pub use take::Take;
 pub use windows::Windows;
 
@@ -52,6 +54,7 @@ pub enum Dialog {
     Note(Note),
     Remove(Remove),
     Resize(Resize),
+    Settings(Settings),
     EmptyTrash(Plain),
     Windows(Windows),
     /// The path as it is typed.
@@ -73,6 +76,7 @@ impl Dialog {
             | Self::Rename(_)
             | Self::Note(_)
             | Self::Resize(_)
+            | Self::Settings(_)
             | Self::Windows(_)
             | Self::OpenFolder(_) => {
                 let _ = model;
@@ -125,6 +129,7 @@ impl Dialog {
             Self::Rename(_) => "Rename a snapshot".into(),
             Self::Note(_) => "Note".into(),
             Self::Resize(d) => format!("Resize a disk of {}", machine(d.machine)),
+            Self::Settings(d) => format!("Settings of {}", machine(d.machine)),
             Self::Remove(d) => format!("Remove {}", machine(d.machine)),
             Self::EmptyTrash(d) => format!("Empty the trash of {}", machine(d.machine)),
             Self::Windows(d) => d.title(),
@@ -144,6 +149,7 @@ impl Dialog {
             Self::Rename(d) => d.show(ui, model, foot),
             Self::Note(d) => d.show(ui, foot),
             Self::Resize(d) => d.show(ui, model, foot),
+            Self::Settings(d) => d.show(ui, foot),
             Self::Remove(d) => d.show(ui, model, foot),
             Self::EmptyTrash(d) => d.show_trash(ui, model, foot),
             Self::Windows(d) => d.show(ui, model, foot),

@@ -62,10 +62,18 @@ fn list(ui: &mut Ui, model: &Model, view: &View, actions: &mut Vec<Action>) {
         if machines.is_empty() {
             let (rect, response) = ui.allocate_exact_size(vec2(ui.available_width(), 42.0), Sense::click());
             let room = rect.width() - 16.0;
-            put(ui.painter(), rect.min + vec2(9.0, 13.0), Align2::LEFT_CENTER, &name, theme::strong(), p.text, room);
             put(
                 ui.painter(),
-                rect.min + vec2(9.0, 30.0),
+                rect.min + vec2(f32::from(ROW_INSET), 13.0),
+                Align2::LEFT_CENTER,
+                &name,
+                theme::strong(),
+                p.text,
+                room,
+            );
+            put(
+                ui.painter(),
+                rect.min + vec2(f32::from(ROW_INSET), 30.0),
                 Align2::LEFT_CENTER,
                 "no disk images found",
                 theme::small(),
@@ -92,6 +100,9 @@ fn list(ui: &mut Ui, model: &Model, view: &View, actions: &mut Vec<Action>) {
         }
     }
 }
+
+/// Names stand so far inside of what marks their row.
+const ROW_INSET: i8 = 9;
 
 /// A machine: name, state, depth, held, merge due.
 fn row(ui: &mut Ui, model: &Model, view: &View, id: MachineId, actions: &mut Vec<Action>) {
@@ -156,6 +167,8 @@ struct Volume<'a> {
     id: &'a str,
     free: ByteCount,
     held: ByteCount,
+    /// Below this, some machine on it soon stops.
+    urgent: ByteCount,
     folders: Vec<&'a Path>,
 }
 
@@ -186,10 +199,14 @@ fn volumes(ui: &mut Ui, model: &Model) {
         match seen.iter_mut().find(|v| v.id == volume.id) {
             Some(known) => {
                 known.free = volume.free;
+                known.urgent = known.urgent.max(machine.state.machine.settings.urgent_free);
                 known.held += held;
                 known.folders.push(folder);
             }
-            None => seen.push(Volume { id: &volume.id, free: volume.free, held, folders: vec![folder] }),
+            None => {
+                let urgent = machine.state.machine.settings.urgent_free;
+                seen.push(Volume { id: &volume.id, free: volume.free, held, urgent, folders: vec![folder] });
+            }
         }
     }
     // The library's own comes first.
@@ -201,20 +218,23 @@ fn volumes(ui: &mut Ui, model: &Model) {
             Some(name) if !of_library => format!("Volume of {}", name.to_string_lossy()),
             _ => "This library's volume".to_owned(),
         };
-        widgets::caption(ui, &name);
-        // Of the machines' bytes and the free ones, the part that the machines hold.
-        let share = if held.0 + free.0 == 0 { 0.0 } else { held.0 as f32 / (held.0 + free.0) as f32 };
-        let tone = if free < ByteCount::gib(2) {
-            Tone::Bad
-        } else if share > 0.85 {
-            Tone::Warn
-        } else {
-            Tone::Plain
-        };
-        widgets::bar(ui, ui.available_width(), share, tone, "What machines hold of the volume")
-            .on_hover_text(format!("What machines hold, against that and what is free\n{}", volume.paths()));
-        let says = format!("{} free · {} held", text::bytes(free), text::bytes(held));
-        ui.label(RichText::new(says).font(theme::small()).color(p.weak));
+        // In line with the names above.
+        egui::Frame::NONE.inner_margin(egui::Margin::symmetric(ROW_INSET, 0)).show(ui, |ui| {
+            widgets::caption(ui, &name);
+            // Of the machines' bytes and the free ones, the part that the machines hold.
+            let share = if held.0 + free.0 == 0 { 0.0 } else { held.0 as f32 / (held.0 + free.0) as f32 };
+            let tone = if free < volume.urgent {
+                Tone::Bad
+            } else if share > 0.85 {
+                Tone::Warn
+            } else {
+                Tone::Plain
+            };
+            widgets::bar(ui, ui.available_width(), share, tone, "What machines hold of the volume")
+                .on_hover_text(format!("What machines hold, against that and what is free\n{}", volume.paths()));
+            let says = format!("{} free · {} held", text::bytes(free), text::bytes(held));
+            ui.label(RichText::new(says).font(theme::small()).color(p.weak));
+        });
     }
 }
 

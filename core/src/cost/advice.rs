@@ -124,10 +124,6 @@ pub struct Finding {
     pub action: Option<Action>,
 }
 
-/// Below this, machines soon stop (Hyper-V warns at 2 GB and pauses its machines at 200 MB).
-const VOLUME_URGENT: ByteCount = ByteCount::gib(2);
-/// Below this, it is time to look.
-const VOLUME_SHORT: ByteCount = ByteCount::gib(8);
 /// The trash is mentioned from this share of what the machine's images hold.
 const TRASH_SHARE: u64 = 10;
 
@@ -217,9 +213,10 @@ fn merges(facts: &MachineFacts<'_>, due: &[MergeCost]) -> Vec<Finding> {
 
 fn volume(facts: &MachineFacts<'_>) -> Option<Finding> {
     let free = facts.volume.free;
+    let settings = &facts.machine.settings;
     let severity = match free {
-        f if f < VOLUME_URGENT => Severity::Urgent,
-        f if f < VOLUME_SHORT => Severity::Warning,
+        f if f < settings.urgent_free => Severity::Urgent,
+        f if f < settings.warn_free => Severity::Warning,
         _ => return None,
     };
     let trash = trash_bytes(facts);

@@ -226,6 +226,10 @@ pub struct Settings {
     pub trash_hours: u32,
     /// While less than this is free on its volume, the machine is paused.
     pub pause_free: ByteCount,
+    /// Below this much free on its volume, machines soon stop: urgent.
+    pub urgent_free: ByteCount,
+    /// Below this much free on its volume, it is time to look.
+    pub warn_free: ByteCount,
 }
 
 impl Settings {
@@ -238,9 +242,18 @@ impl Settings {
 
 impl Default for Settings {
     /// Depth: VMware advises 2-3 and allows 32, Xen flags more than 5, Hyper-V allows 50; age: VMware's 72 hours; free
-    /// space: Hyper-V pauses its machines at 200 MB.
+    /// space: Hyper-V warns at 2 GB and pauses its machines at 200 MB. The trash's day and the 8 GiB, which leave
+    /// somebody time to act, are our own.
     fn default() -> Self {
-        Self { warn_depth: 6, max_depth: 64, warn_age_hours: 72, trash_hours: 24, pause_free: ByteCount::mib(200) }
+        Self {
+            warn_depth: 6,
+            max_depth: 64,
+            warn_age_hours: 72,
+            trash_hours: 24,
+            pause_free: ByteCount::mib(200),
+            urgent_free: ByteCount::gib(2),
+            warn_free: ByteCount::gib(8),
+        }
     }
 }
 
