@@ -31,7 +31,7 @@ pub enum Verb {
     Check(Image),
     /// Prints the SHA-256 of the disk that the image shows.
     Hash(Image),
-    /// Creates an image.
+    /// Creates an image: a VHD where its name ends in .vhd or .avhd, a VHDX otherwise.
     Create {
         /// The new file.
         file: PathBuf,

@@ -54,6 +54,7 @@ fn every_verb_of_the_design_is_understood() {
         "disk hash a.vhdx",
         "disk create a.vhdx --size 1G --type fixed --block-size 1M --sector-size 4096",
         "disk create a.avhdx --parent b.vhdx",
+        "machine create WEB01 --disk 20G --format vhd",
         "disk read a.vhdx --offset 512 --length 1K",
         "disk write a.vhdx --offset 0",
         "disk merge a.avhdx --into b.vhdx",
