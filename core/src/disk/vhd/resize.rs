@@ -4,6 +4,7 @@
 use super::format::{DynamicHeader, FIXED, Footer, SECTOR, UNUSED, VIRTUAL_SIZE_MAX, geometry, round_up};
 use super::geometry::{Blocks, Geometry};
 use super::image::VhdImage;
+use super::space::Space;
 use super::write::{Content, Writer, entry_patch, new_block};
 use crate::disk::{Image, Result};
 use std::sync::{Arc, PoisonError};
@@ -138,7 +139,7 @@ impl VhdImage {
             w.footers.put_at(&self.raw, size)?;
             self.raw.cut(size + SECTOR)?;
             self.raw.flush()?;
-            w.failed = false;
+            (w.failed, w.space) = (false, Some(Space::new(size)));
             return Ok(());
         }
         if old_place != g.virtual_size {
@@ -152,6 +153,7 @@ impl VhdImage {
             w.footers.place = old_place;
             return put;
         }
+        w.space = Some(Space::new(size));
         self.finish_growth(w)
     }
 

@@ -241,6 +241,25 @@ fn a_fixed_disk_grows_with_its_footer_or_not() {
             },
         );
     }
+    // And shrinks; closed each time, the footer is where the disk ends.
+    let host = MemHost::new().shared();
+    let image = disk::create(&host, Path::new("/a.vhd"), VHD, &fixed).unwrap();
+    image.write_at(&vec![5; 1 << 20], 0).unwrap();
+    drop(image);
+    for size in [3 << 20, (3 << 20) + 512, 2 << 20, 512 << 10, 1 << 20] {
+        let other = disk::create(&host, Path::new("/b.vhd"), VHD, &CreateOptions::dynamic(ByteCount(size))).unwrap();
+        let image = open(&host, "/a.vhd", Access::Write).unwrap();
+        image.take_identity_of(&*other).unwrap();
+        drop((image, other));
+        host.remove_file(Path::new("/b.vhd")).unwrap();
+        let image = open(&host, "/a.vhd", Access::Look).unwrap();
+        assert_eq!((image.info().virtual_size.0, length(&host, "/a.vhd")), (size, size + 512));
+        assert_eq!(image.check().unwrap(), Vec::<String>::new());
+        let mut content = vec![9; size as usize];
+        image.read_at(&mut content, 0).unwrap();
+        let (old, grown) = content.split_at(512 << 10);
+        assert!(old.iter().all(|byte| *byte == 5) && grown.iter().skip(512 << 10).all(|byte| *byte == 0), "{size}");
+    }
 }
 
 #[test]
