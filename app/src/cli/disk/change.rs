@@ -65,7 +65,7 @@ pub fn create(file: &Path, parent: Option<&Path>, new: &New, common: &Common, ou
     Ok(())
 }
 
-fn say(output: &Output, common: &Common, done: String) {
+pub(super) fn say(output: &Output, common: &Common, done: String) {
     let done = if common.what_if { format!("nothing was changed; it would be so: {done}") } else { done };
     output.say(&json::Done { done: done.clone() }, || vec![done]);
 }
