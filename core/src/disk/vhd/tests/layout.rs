@@ -290,3 +290,35 @@ fn a_changed_identifier_is_remembered_until_it_is_forgotten() {
     open(&after, "/a.vhd", Access::Write).unwrap().write_at(&[2; 512], 0).unwrap();
     assert!(!link().accepts(&open(&after, "/a.vhd", Access::Look).unwrap().info()), "changed under its child");
 }
+
+/// Where a block's bitmap comes to stand where the footer stood, the table may not name it before it is there.
+#[test]
+fn an_old_footer_is_never_taken_for_a_bitmap() {
+    let options = CreateOptions { block_size: Some(ByteCount(4 << 10)), ..CreateOptions::dynamic(ByteCount::mib(1)) };
+    crate::testing::for_each_crash_point(
+        9,
+        |host| {
+            let shared = host.shared();
+            let base = disk::create(&shared, Path::new("/a.vhd"), VHD, &options).unwrap();
+            base.freeze().unwrap();
+            disk::create_child(&shared, Path::new("/b.avhd"), &*base, options.block_size).unwrap();
+            assert_eq!((length(&shared, "/b.avhd") - 512) % 4096, 3584, "the first block's place is the footer's");
+        },
+        |host, ()| {
+            let image = open(&host.shared(), "/b.avhd", Access::Write)?;
+            image.write_at(&[5; 512], 0)?;
+            image.flush()?;
+            std::mem::forget(image);
+            disk::Result::<()>::Ok(())
+        },
+        |host, (), done, point| {
+            for access in [Access::Look, Access::Write] {
+                let image = open(&host.shared(), "/b.avhd", access).unwrap();
+                let held = image.extents(0, 1 << 20).unwrap();
+                let held: Vec<_> = held.iter().filter(|extent| extent.presence != Presence::Absent).collect();
+                let written = held.len() == 1 && (held[0].offset, held[0].length) == (0, 512);
+                assert!(written || (held.is_empty() && done.is_err()), "{held:?}, {point:?}");
+            }
+        },
+    );
+}
