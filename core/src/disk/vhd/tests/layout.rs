@@ -318,6 +318,10 @@ fn an_old_footer_is_never_taken_for_a_bitmap() {
                 let held: Vec<_> = held.iter().filter(|extent| extent.presence != Presence::Absent).collect();
                 let written = held.len() == 1 && (held[0].offset, held[0].length) == (0, 512);
                 assert!(written || (held.is_empty() && done.is_err()), "{held:?}, {point:?}");
+                // A sector is there only with its data: else it would hide the parent's.
+                let mut sector = [0; 512];
+                image.read_at(&mut sector, 0).unwrap();
+                assert_eq!(sector, [if written { 5 } else { 0 }; 512], "{point:?}");
             }
         },
     );
