@@ -28,6 +28,8 @@ pub const FOREIGN: &str = "/foreign";
 /// How the images of a chain are made.
 #[derive(Debug, Clone, Copy)]
 pub struct Shape {
+    /// Of all of them.
+    pub format: ImageFormat,
     /// Size of the disk, in sectors.
     pub sectors: u64,
     /// Bytes of a sector: 512 or 4096.
@@ -70,8 +72,8 @@ pub fn open(host: &MemHost) -> Result<MachineStore, String> {
 }
 
 /// A file's name in the folder of others.
-fn foreign_name(place: usize) -> String {
-    format!("x{place}.{}", if place == 0 { "vhdx" } else { "avhdx" })
+fn foreign_name(format: ImageFormat, place: usize) -> String {
+    format!("x{place}.{}", if place == 0 { format.extension() } else { format.child_extension() })
 }
 
 /// Makes a chain of images as others make them: x0 to xn. Each has blocks of which a part is present, whole ones, zeroed ones,
@@ -84,7 +86,7 @@ pub fn make_foreign(host: &MemHost, shape: &Shape, seed: u64) -> Vec<Content> {
     let mut contents = Vec::new();
     let mut below: Option<Arc<dyn Image>> = None;
     for (place, block) in shape.blocks.iter().enumerate() {
-        let path = Path::new(FOREIGN).join(foreign_name(place));
+        let path = Path::new(FOREIGN).join(foreign_name(shape.format, place));
         let block = ByteCount::mib(*block);
         let image = match &below {
             None => {
@@ -96,7 +98,7 @@ pub fn make_foreign(host: &MemHost, shape: &Shape, seed: u64) -> Vec<Content> {
                     disk_id: Some(uuid::Uuid::from_u128(seed.into())),
                     ..CreateOptions::dynamic(ByteCount(content.size()))
                 };
-                disk::create(&shared, &path, ImageFormat::Vhdx, &options)
+                disk::create(&shared, &path, shape.format, &options)
             }
             Some(parent) => disk::create_child(&shared, &path, &**parent, Some(block)),
         };
@@ -114,10 +116,10 @@ pub fn make_foreign(host: &MemHost, shape: &Shape, seed: u64) -> Vec<Content> {
 }
 
 /// Adds another child to an image of that folder; both are named without their endings. Returns what it shows.
-pub fn add_foreign(host: &MemHost, parent: &str, name: &str, below: &Content, seed: u64) -> Content {
+pub fn add_foreign(host: &MemHost, format: ImageFormat, parent: &str, name: &str, below: &Content, seed: u64) -> Content {
     let (shared, mut content) = (host.shared(), below.clone());
-    let path = |name: &str| Path::new(FOREIGN).join(format!("{name}.avhdx"));
-    let parent = disk::open(&shared, &path(parent), ImageFormat::Vhdx, Access::Look).expect("its parent");
+    let path = |name: &str| Path::new(FOREIGN).join(format!("{name}.{}", format.child_extension()));
+    let parent = disk::open(&shared, &path(parent), format, Access::Look).expect("its parent");
     let image = disk::create_child(&shared, &path(name), &*parent, None).expect("an image");
     fill(&*image, &mut content, &mut Random::new(seed));
     image.freeze().expect("frozen");

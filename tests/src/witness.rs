@@ -128,13 +128,17 @@ impl Witness {
                 let seven = tool("7zz").context("7zz")?;
                 let flat = Flat::of(images)?;
                 let leaf = flat.files.first().context("an image")?;
-                piped(Command::new(seven).args([OsStr::new("x"), OsStr::new("-so"), OsStr::new("-tVHDX"), leaf.as_os_str()]))
+                let kind = seven_zip_type(format_of(leaf)?);
+                piped(Command::new(seven).args([OsStr::new("x"), OsStr::new("-so"), kind, leaf.as_os_str()]))
             }
             Self::QemuImg => {
-                ensure!(images.len() == 1, "qemu-img ignores parents");
+                let format = format_of(leaf)?;
+                let info = disk::open(&OsHost::shared(), leaf, format, Access::Look)?.info();
+                ensure!(images.len() == 1 && info.parent.is_none(), "qemu-img ignores parents");
                 let raw = leaf.with_extension("raw");
                 let qemu = tool("qemu-img").context("qemu-img")?;
-                run(Command::new(qemu).args(["convert", "-f", "vhdx", "-O", "raw"]).args([leaf, &raw]))?;
+                let format = if format == ImageFormat::Vhd { "vpc" } else { "vhdx" };
+                run(Command::new(qemu).args(["convert", "-f", format, "-O", "raw"]).args([leaf, &raw]))?;
                 let hash = sha256_of(File::open(&raw)?);
                 fs::remove_file(&raw)?;
                 hash
@@ -143,6 +147,14 @@ impl Witness {
             Self::Dissect => python("dissect.hypervisor", "dissect", &Flat::of(images)?.files[..1]),
         }
     }
+}
+
+fn format_of(image: &Path) -> Result<ImageFormat> {
+    Ok(disk::probe(&OsHost::shared(), image)?)
+}
+
+fn seven_zip_type(format: ImageFormat) -> &'static OsStr {
+    OsStr::new(if format == ImageFormat::Vhd { "-tVHD" } else { "-tVHDX" })
 }
 
 /// What 7-Zip makes of an image and those that it reads through, as the files are.
@@ -184,12 +196,13 @@ impl Flat {
         let folder = tempfile::Builder::new().prefix("snaptree-").tempdir()?;
         let mut files: Vec<PathBuf> = Vec::new();
         for (index, image) in images.iter().enumerate().rev() {
-            let copy = folder.path().join(format!("{index}.vhdx"));
+            let format = format_of(image)?;
+            let copy = folder.path().join(format!("{index}.{}", format.extension()));
             run(Command::new("cp").arg("--sparse=always").args([image, &copy]))?;
             if let Some(parent) = files.last() {
                 let host = OsHost::shared();
-                let data_write_id = disk::open(&host, parent, ImageFormat::Vhdx, Access::Look)?.info().data_write_id;
-                let child = disk::open(&host, &copy, ImageFormat::Vhdx, Access::Write)?;
+                let data_write_id = disk::open(&host, parent, format, Access::Look)?.info().data_write_id;
+                let child = disk::open(&host, &copy, format, Access::Write)?;
                 ensure!(child.info().parent.context("a parent")?.linkage == data_write_id, "{}: its link", image.display());
                 child.set_parent(&ParentTarget { path: parent.clone(), data_write_id })?;
                 child.freeze()?;

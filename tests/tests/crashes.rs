@@ -9,6 +9,7 @@
 use std::path::Path;
 
 use snaptree_core::chain::{Chain, Gate};
+use snaptree_core::disk::ImageFormat;
 use snaptree_core::host_file::{Access, Host};
 use snaptree_core::merge::complete_switch;
 use snaptree_core::snapshot::{NodeRef, Tree};
@@ -21,10 +22,18 @@ use snaptree_tests::lab::{self, Contents, FOREIGN, Moved, NOW, Shape};
 /// Small, so that a merge has several batches.
 const BUDGET: ByteCount = ByteCount::kib(256);
 
-const EVEN: Shape = Shape { sectors: 12_291, sector: 512, blocks: &[2, 1, 2, 1, 2], fixed: false, grows: 0 };
-const UNEVEN: Shape = Shape { sectors: 6_001, sector: 512, blocks: &[1, 2, 1, 2, 1], fixed: true, grows: 700 };
-const LARGE: Shape = Shape { sectors: 69_632, sector: 512, blocks: &[32, 2, 32, 1, 2], fixed: false, grows: 0 };
-const COARSE: Shape = Shape { sectors: 1_537, sector: 4096, blocks: &[2, 2, 1, 2], fixed: false, grows: 0 };
+const EVEN: Shape =
+    Shape { format: ImageFormat::Vhdx, sectors: 12_291, sector: 512, blocks: &[2, 1, 2, 1, 2], fixed: false, grows: 0 };
+const UNEVEN: Shape =
+    Shape { format: ImageFormat::Vhdx, sectors: 6_001, sector: 512, blocks: &[1, 2, 1, 2, 1], fixed: true, grows: 700 };
+const LARGE: Shape =
+    Shape { format: ImageFormat::Vhdx, sectors: 69_632, sector: 512, blocks: &[32, 2, 32, 1, 2], fixed: false, grows: 0 };
+const COARSE: Shape =
+    Shape { format: ImageFormat::Vhdx, sectors: 1_537, sector: 4096, blocks: &[2, 2, 1, 2], fixed: false, grows: 0 };
+/// The same as VHD.
+const VHD: Shape = Shape { format: ImageFormat::Vhd, ..EVEN };
+const VHD_UNEVEN: Shape = Shape { format: ImageFormat::Vhd, ..UNEVEN };
+const VHD_LARGE: Shape = Shape { format: ImageFormat::Vhd, ..LARGE };
 
 fn every_step(name: &str, seed: u64, least_steps: u64) -> EveryStep<'_> {
     let every = std::env::var_os("SNAPTREE_EVERY_STEP").is_some();
@@ -125,7 +134,7 @@ fn take(store: &mut MachineStore, label: &str) -> Result<(), String> {
 
 #[test]
 fn a_take() {
-    for (shape, seed) in [(&EVEN, 1), (&COARSE, 2), (&LARGE, 3)] {
+    for (shape, seed) in [(&EVEN, 1), (&COARSE, 2), (&LARGE, 3), (&VHD, 41)] {
         let prepare = |store: &mut MachineStore, mut before: Contents| {
             write_now(store, &mut before, seed);
             Case { after: with(&before, "new", before[NOW].clone()), before }
@@ -218,7 +227,9 @@ fn emptying_the_trash() {
 
 #[test]
 fn growing_a_disk() {
-    for (shape, seed, by) in [(&EVEN, 10, 5 << 20), (&LARGE, 11, 40 << 20), (&UNEVEN, 12, 512)] {
+    for (shape, seed, by) in
+        [(&EVEN, 10, 5 << 20), (&LARGE, 11, 40 << 20), (&UNEVEN, 12, 512), (&VHD, 42, 5 << 20), (&VHD_UNEVEN, 43, 512)]
+    {
         let size = (shape.sectors + shape.grows * (shape.blocks.len() as u64 - 1)) * u64::from(shape.sector);
         let larger = (size + by).next_multiple_of(4096);
         let prepare = |store: &mut MachineStore, mut before: Contents| {
@@ -239,16 +250,22 @@ fn importing() {
         ("import", false, false, 13, &EVEN),
         ("adopt, by moving", true, false, 14, &UNEVEN),
         ("adopt a folder with branches, by moving", true, true, 15, &COARSE),
+        ("adopt a folder of VHDs with branches, by moving", true, true, 44, &VHD_UNEVEN),
     ] {
         let request = || ImportRequest { path: FOREIGN.into(), name: lab::NAME.into(), remove_originals: moves };
-        let file_of = |label: &str| Path::new(FOREIGN).join(format!("{label}.{}", if label == "x0" { "vhdx" } else { "avhdx" }));
+        let file_of = |label: &str| {
+            Path::new(FOREIGN).join(format!(
+                "{label}.{}",
+                if label == "x0" { shape.format.extension() } else { shape.format.child_extension() }
+            ))
+        };
         every_step(name, seed, 60).crash(
             |host| {
                 // By the name of its file.
                 let contents = lab::make_foreign(host, shape, seed).into_iter().enumerate();
                 let mut contents: Contents = contents.map(|(place, content)| (format!("x{place}"), content)).collect();
                 if branches {
-                    let content = lab::add_foreign(host, "x1", "y", &contents["x1"], seed);
+                    let content = lab::add_foreign(host, shape.format, "x1", "y", &contents["x1"], seed);
                     contents.insert("y".into(), content);
                 }
                 drop(lab::library(host).expect("a library"));
@@ -360,12 +377,27 @@ fn a_merge_of_large_blocks() {
     merge(every_step("merge of large blocks", 26, 80), &LARGE, 1);
 }
 
+#[test]
+fn a_merge_of_vhds() {
+    merge(every_step("merge of VHDs into the lowest", 50, 120), &VHD, 0);
+    merge(every_step("merge of VHDs into the lowest, fixed", 51, 100), &VHD_UNEVEN, 0);
+    merge(every_step("merge of VHDs into the middle", 52, 120), &VHD, 1);
+    merge(every_step("merge of VHDs into the middle, sizes differ", 53, 100), &VHD_UNEVEN, 2);
+    merge(every_step("merge of VHDs into the topmost", 54, 120), &VHD, 3);
+    merge(every_step("merge of VHDs of large blocks", 55, 80), &VHD_LARGE, 1);
+}
+
 /// The last step of a merge alone: the journal names it, and nothing of it is done yet.
 #[test]
 fn a_switch() {
-    for (name, place, least) in
-        [("switch to the lowest", 0, 15), ("switch to the middle", 1, 15), ("switch to the topmost", 3, 8)]
-    {
+    for (name, shape, place, least) in [
+        ("switch to the lowest", &EVEN, 0, 15),
+        ("switch to the middle", &EVEN, 1, 15),
+        ("switch to the topmost", &EVEN, 3, 8),
+        ("switch of VHDs to the lowest", &VHD, 0, 15),
+        ("switch of VHDs to the middle", &VHD, 1, 15),
+        ("switch of VHDs to the topmost", &VHD, 3, 8),
+    ] {
         let seed = 30 + place as u64;
         let run = |host: &MemHost| {
             lab::open(host)
@@ -379,7 +411,7 @@ fn a_switch() {
         };
         every_step(name, seed, least).crash(
             |host| {
-                let contents = make_run(host, &EVEN, seed);
+                let contents = make_run(host, shape, seed);
                 let whole = host.fork();
                 assert!(run(&whole));
                 // The first step before which the switch is left to be done.

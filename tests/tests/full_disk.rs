@@ -1,6 +1,7 @@
 //! Merging on a volume that is nearly full: what is used at most, against the scratch that the plan states; and with
 //! 64 MiB free it works, or is refused with the bytes that it needs.
 
+use snaptree_core::disk::ImageFormat;
 use snaptree_core::host_file::Access;
 use snaptree_core::merge::{self, Execution, MergeError, MergePlan, StepOutcome};
 use snaptree_core::snapshot::{NodeRef, Run, Tree};
@@ -122,7 +123,8 @@ fn all(shape: &Shape, long: u64, seed: u64) {
     }
 }
 
-const SMALL: Shape = Shape { sectors: 192 * 2048, sector: 512, blocks: &[2, 2, 2], fixed: false, grows: 0 };
+const SMALL: Shape =
+    Shape { format: ImageFormat::Vhdx, sectors: 192 * 2048, sector: 512, blocks: &[2, 2, 2], fixed: false, grows: 0 };
 
 #[test]
 fn blocks_of_two_mebibytes() {

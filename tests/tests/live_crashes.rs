@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use snaptree_core::chain::Chain;
+use snaptree_core::disk::ImageFormat;
 use snaptree_core::host_file::Access;
 use snaptree_core::merge::{self, Execution, StepOutcome};
 use snaptree_core::snapshot::{NodeRef, Tree};
@@ -22,8 +23,11 @@ const BUDGET: ByteCount = ByteCount::kib(256);
 /// What is moved in one batch at most: whole blocks of the image that is written to.
 const BATCH: u64 = 2 << 20;
 
-const EVEN: Shape = Shape { sectors: 12_291, sector: 512, blocks: &[2, 1, 2, 1, 2], fixed: false, grows: 0 };
-const UNEVEN: Shape = Shape { sectors: 6_001, sector: 512, blocks: &[1, 2, 1, 2, 1], fixed: true, grows: 700 };
+const EVEN: Shape =
+    Shape { format: ImageFormat::Vhdx, sectors: 12_291, sector: 512, blocks: &[2, 1, 2, 1, 2], fixed: false, grows: 0 };
+const UNEVEN: Shape =
+    Shape { format: ImageFormat::Vhdx, sectors: 6_001, sector: 512, blocks: &[1, 2, 1, 2, 1], fixed: true, grows: 700 };
+const VHD: Shape = Shape { format: ImageFormat::Vhd, ..EVEN };
 
 /// The machine: its disk, what it knows of it, and its dice.
 struct Guest {
@@ -183,6 +187,8 @@ fn what_lies_under_the_disk_that_is_written() {
     merge_under_a_machine("live merge into the lowest, a base", 40, &EVEN, &deleted, 0);
     merge_under_a_machine("live merge into the middle", 41, &EVEN, &deleted, 1);
     merge_under_a_machine("live merge into the topmost", 42, &EVEN, &deleted, 3);
+    merge_under_a_machine("live merge of VHDs into the lowest, a base", 60, &VHD, &deleted, 0);
+    merge_under_a_machine("live merge of VHDs into the middle", 61, &VHD, &deleted, 1);
 }
 
 #[test]
@@ -193,4 +199,6 @@ fn up_to_the_disk_that_is_written() {
     merge_under_a_machine("live merge into what is written", 45, &UNEVEN, &deleted, 3);
     let all = ["x0", "x1", "x2", "x3"];
     merge_under_a_machine("live merge of all, into the base", 46, &EVEN, &all, 0);
+    merge_under_a_machine("live merge of all VHDs, into the base", 62, &VHD, &all, 0);
+    merge_under_a_machine("live merge of VHDs into what is written", 63, &VHD, &deleted, 3);
 }

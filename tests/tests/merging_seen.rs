@@ -40,8 +40,10 @@ use tempfile::TempDir;
 const BUDGET: ByteCount = ByteCount::kib(256);
 
 /// An even number of sectors: 7-Zip 26 takes other sizes for errors.
-const EVEN: Shape = Shape { sectors: 12_292, sector: 512, blocks: &[2, 1, 2, 1, 2], fixed: false, grows: 0 };
-const UNEVEN: Shape = Shape { sectors: 6_002, sector: 512, blocks: &[1, 2, 1, 2, 1], fixed: true, grows: 700 };
+const EVEN: Shape =
+    Shape { format: ImageFormat::Vhdx, sectors: 12_292, sector: 512, blocks: &[2, 1, 2, 1, 2], fixed: false, grows: 0 };
+const UNEVEN: Shape =
+    Shape { format: ImageFormat::Vhdx, sectors: 6_002, sector: 512, blocks: &[1, 2, 1, 2, 1], fixed: true, grows: 700 };
 
 /// A merge that is looked at.
 struct Case {

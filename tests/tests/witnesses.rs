@@ -15,6 +15,7 @@ use snaptree_tests::witness::{Witness, samples, sha256_of, sha256_of_chain, skip
 /// What a chain of ours shall be.
 #[derive(Debug, Clone, Copy)]
 struct Spec {
+    format: ImageFormat,
     kind: ImageType,
     block_mib: u64,
     sector: u32,
@@ -30,7 +31,7 @@ const SIZE: u64 = (9 << 20) + 6 * 4096;
 
 fn spec(block_mib: u64, sector: u32, depth: usize, zeroes: bool) -> Spec {
     let seed = block_mib * 100 + u64::from(sector) + depth as u64;
-    Spec { kind: ImageType::Dynamic, block_mib, sector, depth, size: SIZE, zeroes, seed }
+    Spec { format: ImageFormat::Vhdx, kind: ImageType::Dynamic, block_mib, sector, depth, size: SIZE, zeroes, seed }
 }
 
 /// A short range near one of a few places, so that layers overlap, or some blocks as a whole.
@@ -68,12 +69,12 @@ fn write_chain(host: &SharedHost, folder: &Path, spec: &Spec, content: &mut Refe
         logical_sector_size: spec.sector,
         ..CreateOptions::dynamic(ByteCount(spec.size))
     };
-    let mut paths = vec![folder.join("base.vhdx")];
-    let base = disk::create(host, &paths[0], ImageFormat::Vhdx, &options)?;
+    let mut paths = vec![folder.join("base").with_extension(spec.format.extension())];
+    let base = disk::create(host, &paths[0], spec.format, &options)?;
     let chain = Chain::from_images(vec![base])?;
     for level in 0..spec.depth {
         if level > 0 {
-            let path = folder.join(format!("level-{level}.avhdx"));
+            let path = folder.join(format!("level-{level}.{}", spec.format.child_extension()));
             let old = leaf(&chain)?;
             old.pin_data_write_id()?;
             chain.push_leaf(disk::create_child(host, &path, &*old, block_size)?)?;
@@ -153,6 +154,15 @@ fn zero_blocks_hide_their_parents() -> Result<()> {
     check(&specs.map(|(block_mib, sector, depth)| spec(block_mib, sector, depth, true)), &[Witness::SevenZip])
 }
 
+#[test]
+fn vhd_images_are_read_by_others() -> Result<()> {
+    let vhd = |block_mib, depth, zeroes| Spec { format: ImageFormat::Vhd, ..spec(block_mib, 512, depth, zeroes) };
+    check(&[vhd(2, 1, true), Spec { kind: ImageType::Fixed, ..vhd(2, 1, true) }], &Witness::ALL)?;
+    // A VHD has no blocks that say zeros: nothing is told from data, and 7-Zip is the only one that reads a chain right.
+    let chains = [(2, 2), (2, 5), (1, 3), (2, 32)].map(|(block_mib, depth)| vhd(block_mib, depth, false));
+    check(&chains, &[Witness::SevenZip])
+}
+
 /// The samples, or a word that there are none.
 fn samples_or_skip() -> Option<PathBuf> {
     let samples = samples();
@@ -173,6 +183,13 @@ fn images_of_windows_read_as_they_should() -> Result<()> {
         ("windows10/ntfs-fixed.vhdx", 1, "5237dd895f380523"),
         ("disk2vhd/test-disk2vhd.vhdx", 1, "96d964042be9b58dda1725567abfb0cf9fd8380e2118754afa979c2ad445938a"),
         ("windows-dirty-log/vhdx-log-replay.vhdx", 1, "3ba3b309425b7ff5"),
+        ("windows10/ntfs-parent.vhd", 1, "c91d1766dd4b3327"),
+        ("windows10/ntfs-differential.vhd", 2, "b7922a46a6b08fa4"),
+        ("windows10/ntfs-dynamic.vhd", 1, "8b10b52e3d1e7607"),
+        ("windows10/ntfs-fixed.vhd", 1, "cd81fade3878f1b2"),
+        ("vhdutil-chain3/l0.vhd", 1, "551c2db8a5a854d04b0c7eebaa3e4a8da05b2427ccd95ee180377c1f21f3aabe"),
+        ("vhdutil-chain3/l1.vhd", 2, "f338f7ecc2959634329771b94071a35a7bd035a5c54f9c96ff8a0b978d894edb"),
+        ("vhdutil-chain3/l2.vhd", 3, "da27984d447565ef185d2055e8c9de7dc6f1415bdc9b6fdfb51296714c78eafe"),
     ] {
         let path = unpack(&samples, name, folder.path())?;
         let file = sha256_of(fs::File::open(&path)?)?;
@@ -189,6 +206,23 @@ fn images_of_windows_read_as_they_should() -> Result<()> {
     let (parent, child) = (at("ntfs-parent.vhdx")?, at("ntfs-differential.vhdx")?);
     ensure!(seen.images[child].parent == ParentState::Found { index: parent });
     ensure!(seen.chain_of(child) == Some(vec![parent, child]));
+    let chain = ["l0.vhd", "l1.vhd", "l2.vhd"].map(at).into_iter().collect::<Result<Vec<_>>>()?;
+    ensure!(seen.chain_of(chain[2]) == Some(chain));
+    let alone = seen.images.iter().filter(|image| image.parent != ParentState::Base).count();
+    ensure!(alone == 4, "{alone} have a parent");
+    Ok(())
+}
+
+/// Virtual PC's is 127 GiB of almost nothing.
+#[test]
+fn a_disk_of_virtual_pc_has_the_size_that_its_footer_says() -> Result<()> {
+    let Some(samples) = samples_or_skip() else { return Ok(()) };
+    let (host, folder) = (OsHost::shared(), tempfile::tempdir()?);
+    let path = unpack(&samples, "virtualpc/virtualpc-dynamic.vhd", folder.path())?;
+    let chain = open(&host, &path)?;
+    ensure!(chain.virtual_size().0 == 136_365_211_648);
+    ensure!(chain.stretches(0, chain.virtual_size().0)?.iter().all(|part| part.owner.is_none()));
+    ensure!(chain.images()[0].check()?.is_empty());
     Ok(())
 }
 

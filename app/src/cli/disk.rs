@@ -1,6 +1,7 @@
 //! `disk`: images on their own, through the same rooms and locks as machines' disks.
 
 mod change;
+mod convert;
 mod look;
 
 use std::path::{Path, PathBuf};
@@ -31,7 +32,7 @@ pub enum Verb {
     Check(Image),
     /// Prints the SHA-256 of the disk that the image shows.
     Hash(Image),
-    /// Creates an image.
+    /// Creates an image: a VHD where its name ends in .vhd or .avhd, a VHDX otherwise.
     Create {
         /// The new file.
         file: PathBuf,
@@ -69,6 +70,27 @@ pub enum Verb {
         /// The first byte.
         #[arg(long, default_value = "0", value_parser = parse::size)]
         offset: ByteCount,
+    },
+    /// Writes the disk that an image shows, with all that it reads through, to a new file of any format: .vhdx, .vhd,
+    /// or .raw for the disk's bytes alone. What is zero takes no space.
+    Convert {
+        #[command(flatten)]
+        image: Image,
+        /// The new file.
+        to: PathBuf,
+        /// The first file is a raw disk, whatever its bytes say.
+        #[arg(long)]
+        raw: bool,
+        /// How blocks of the new image are kept.
+        #[arg(long = "type", default_value = "dynamic")]
+        kind: NewType,
+    },
+    /// The same in the image's own format: one file in place of a chain. The chain stays.
+    Flatten {
+        #[command(flatten)]
+        image: Image,
+        /// The new file.
+        to: PathBuf,
     },
     /// Merges an image and those below it into one.
     Merge {
@@ -121,6 +143,8 @@ pub fn run(verb: &Verb, common: &Common, output: &Output) -> Done {
             change::create(file, parent.as_deref(), &new, common, output)
         }
         Verb::Write { image, offset } => change::write(image, *offset, common, output),
+        Verb::Convert { image, to, raw, kind } => convert::convert(image, to, *raw, *kind, common, output),
+        Verb::Flatten { image, to } => convert::flatten(image, to, common, output),
         Verb::Merge { image, into } => change::merge(image, into.as_deref(), common, output),
     }
 }

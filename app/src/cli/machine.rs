@@ -115,6 +115,17 @@ pub enum Verb {
 pub enum Format {
     /// Microsoft's VHDX.
     Vhdx,
+    /// Its forerunner, for disks of at most 2040 GiB.
+    Vhd,
+}
+
+impl From<Format> for ImageFormat {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Vhdx => Self::Vhdx,
+            Format::Vhd => Self::Vhd,
+        }
+    }
 }
 
 /// What runs a machine.
@@ -129,10 +140,10 @@ pub fn run(verb: Verb, common: &Common, output: &Output) -> Done {
     let command = match verb {
         Verb::List => return list(&mut client, output),
         Verb::Show { name } => return show(&mut client, &name, output),
-        Verb::Create { name, disks, memory, format: Format::Vhdx, kind: Kind::Workload, seed } => {
+        Verb::Create { name, disks, memory, format, kind: Kind::Workload, seed } => {
             let workload = WorkloadProfile::default();
             let workload = WorkloadProfile { seed: seed.unwrap_or(workload.seed), ..workload };
-            let (kind, format) = (MachineKind::Workload, ImageFormat::Vhdx);
+            let (kind, format) = (MachineKind::Workload, format.into());
             Command::Create(CreateMachine { name, kind, memory, disks, format, workload })
         }
         Verb::Start { name } => Command::Start(client.machine(&name)?.machine.id),

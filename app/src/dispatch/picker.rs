@@ -38,9 +38,10 @@ impl Picker {
             let dialog = rfd::FileDialog::new();
             let path = match why {
                 PickFor::OpenFolder => dialog.set_title("Open a folder of disk images").pick_folder(),
-                PickFor::Import => {
-                    dialog.set_title("Import a VHDX file").add_filter("Disk images", &["vhdx", "avhdx"]).pick_file()
-                }
+                PickFor::Import => dialog
+                    .set_title("Import a VHD or VHDX file")
+                    .add_filter("Disk images", &["vhdx", "avhdx", "vhd", "avhd"])
+                    .pick_file(),
             };
             path.map(|path| Picked::Path(why, path))
         });

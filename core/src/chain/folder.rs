@@ -6,9 +6,8 @@ use serde::Serialize;
 use uuid::Uuid;
 
 use super::gate::parent_name;
-use super::open::accepts;
 use super::{Gate, MAX_DEPTH};
-use crate::disk::{self, DiskError, DiskErrorKind, ImageInfo, Result};
+use crate::disk::{self, DiskError, DiskErrorKind, ImageFormat, ImageInfo, Result};
 use crate::host_file::{Access, SharedHost};
 use crate::units::ByteCount;
 
@@ -72,7 +71,7 @@ pub struct Folder {
 }
 
 impl Folder {
-    /// Looks at all `.vhdx` and `.avhdx` files, without locks and without changing anything.
+    /// Looks at all files that are named as images are, without locks and without changing anything.
     ///
     /// # Errors
     /// Where the folder itself can't be listed.
@@ -120,7 +119,10 @@ impl Folder {
         let at = |path: &PathBuf| self.images.iter().position(|other| other.path == *path && other.path != image.path);
         let named_here: Vec<usize> = named.iter().flatten().filter_map(at).collect();
         let others = (0..self.images.len()).filter(|index| self.images[*index].path != image.path);
-        let right = named_here.iter().copied().chain(others).find(|index| accepts(link, &self.images[*index].info));
+        let right = named_here.iter().copied().chain(others).find(|index| {
+            let other = &self.images[*index].info;
+            other.format == image.info.format && link.accepts(other)
+        });
         let (expected, name) = (link.linkage, parent_name(link));
         match (right, named_here.first(), named) {
             (Some(index), ..) => ParentState::Found { index },
@@ -147,13 +149,12 @@ fn find_files(host: &SharedHost, root: &Path, folder: &Path, nesting: u32, files
         if !path.starts_with(root) {
             continue;
         }
-        let extension = path.extension().unwrap_or_default();
         if entry.is_dir {
             if nesting < MAX_NESTING && path.parent() == Some(folder) {
                 // A folder inside that can't be listed hides nothing of the rest.
                 let _ = find_files(host, root, &path, nesting + 1, files);
             }
-        } else if extension.eq_ignore_ascii_case("vhdx") || extension.eq_ignore_ascii_case("avhdx") {
+        } else if ImageFormat::of_name(&path).is_some() {
             files.push(path);
         }
     }

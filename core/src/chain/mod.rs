@@ -19,6 +19,7 @@ use crate::host_file::{Access, SharedHost};
 use crate::units::ByteCount;
 
 mod changes;
+mod convert;
 mod folder;
 mod gate;
 mod live;
@@ -28,6 +29,7 @@ mod resolve;
 #[cfg(test)]
 mod tests;
 
+pub use convert::{Conversion, Source, Target, convert};
 pub use folder::{Folder, FolderImage, ParentState};
 pub use gate::Gate;
 pub use live::{Flaw, GRAIN, Held, LiveRun};

@@ -121,7 +121,7 @@ pub(super) fn check_pair(parent: &dyn Image, child: &ImageInfo, child_path: &Pat
         return Err(DiskError::refused(child_path, format!("it has no parent, so {} isn't it", parent.path().display())));
     };
     let info = parent.info();
-    if !accepts(link, &info) {
+    if !link.accepts(&info) {
         let (expected, found) = (link.linkage, info.data_write_id);
         return Err(DiskError::new(child_path, DiskErrorKind::ParentChanged { parent: parent.path(), expected, found }));
     }
@@ -131,10 +131,4 @@ pub(super) fn check_pair(parent: &dyn Image, child: &ImageInfo, child_path: &Pat
         return Err(DiskError::new(child_path, DiskErrorKind::Unsupported(text)));
     }
     Ok(())
-}
-
-/// Whether the parent's identifier is one that the child accepts; zero is none.
-pub(super) fn accepts(link: &ParentLink, parent: &ImageInfo) -> bool {
-    let second = link.linkage2.filter(|second| !second.is_nil());
-    link.linkage == parent.data_write_id || second == Some(parent.data_write_id)
 }

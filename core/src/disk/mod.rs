@@ -2,6 +2,10 @@
 //! the same answer feeds reading, merging, cost and the picture.
 //!
 //! ```text
+//! pages    a file's bytes, and a small cache of its metadata, changed parts included
+//! pending  the side file: acknowledged changes that are not in the image yet
+//! vhdx, vhd
+//!
 //! create ─┐
 //! open ───┴─> Image ── write / zero / flush ──> freeze ──> read only, log empty
 //!                └─ release + punch, grow, relink, become_base: only a merge and its switch
@@ -18,6 +22,12 @@ use crate::host_file::{Access, SharedHost};
 use crate::units::ByteCount;
 
 mod error;
+mod pages;
+mod parent_paths;
+mod pending;
+#[cfg(test)]
+mod tests;
+pub mod vhd;
 pub mod vhdx;
 
 pub use error::{DiskError, DiskErrorKind, Result, is_full};
@@ -28,6 +38,41 @@ pub use error::{DiskError, DiskErrorKind, Result, is_full};
 pub enum ImageFormat {
     /// [MS-VHDX].
     Vhdx,
+    /// Virtual Hard Disk Image Format Specification 1.0.
+    Vhd,
+}
+
+impl ImageFormat {
+    /// How Hyper-V ends the name of a file without a parent.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Self::Vhdx => "vhdx",
+            Self::Vhd => "vhd",
+        }
+    }
+
+    /// How Hyper-V ends the name of a snapshot's file.
+    pub fn child_extension(self) -> &'static str {
+        match self {
+            Self::Vhdx => "avhdx",
+            Self::Vhd => "avhd",
+        }
+    }
+
+    /// The largest disk.
+    pub fn largest_disk(self) -> ByteCount {
+        match self {
+            Self::Vhdx => vhdx::VIRTUAL_SIZE_MAX,
+            Self::Vhd => vhd::VIRTUAL_SIZE_MAX,
+        }
+    }
+
+    /// What a file's name says that it is; to be believed only of a file that isn't there yet.
+    pub fn of_name(path: &Path) -> Option<Self> {
+        let extension = path.extension()?;
+        let is = |known: &str| extension.eq_ignore_ascii_case(known);
+        [Self::Vhdx, Self::Vhd].into_iter().find(|format| is(format.extension()) || is(format.child_extension()))
+    }
 }
 
 /// How an image keeps its blocks.
@@ -57,6 +102,15 @@ pub struct ParentLink {
     pub absolute_path: Option<String>,
 }
 
+impl ParentLink {
+    /// Whether an image's identifier is one that the child accepts; zero is none.
+    pub fn accepts(&self, parent: &ImageInfo) -> bool {
+        let second = self.linkage2.filter(|second| !second.is_nil());
+        let is = |id: Uuid| self.linkage == id || second == Some(id);
+        is(parent.data_write_id) || parent.former_id.is_some_and(is)
+    }
+}
+
 /// What an image is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ImageInfo {
@@ -72,10 +126,13 @@ pub struct ImageInfo {
     pub physical_sector_size: u32,
     /// Unit of allocation.
     pub block_size: ByteCount,
-    /// The same for a disk and all its children (VirtualDiskID).
+    /// The same for a disk and all its children (VirtualDiskID); zero in a VHD, which has none.
     pub disk_id: Uuid,
-    /// Changes when what the disk shows changes (DataWriteGuid); children hold it as `linkage`.
+    /// Changes when what the disk shows changes (VHDX: DataWriteGuid, VHD: Unique Id); children hold it as `linkage`.
     pub data_write_id: Uuid,
+    /// The identifier before this one, where children that still hold it are right (VHD, while identifiers are changed).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub former_id: Option<Uuid>,
     /// The link to the parent, for differencing images.
     pub parent: Option<ParentLink>,
 }
@@ -105,6 +162,23 @@ pub struct Extent {
     pub length: u64,
     /// What the image holds there.
     pub presence: Presence,
+}
+
+impl Extent {
+    /// Adds an extent, joined with the one before where they are one.
+    fn push(extents: &mut Vec<Self>, extent: Self) {
+        if let Some(last) = extents.last_mut() {
+            let joined = match (last.presence, extent.presence) {
+                (Presence::Data { host_offset: a }, Presence::Data { host_offset: b }) => a + last.length == b,
+                (a, b) => a == b,
+            };
+            if joined {
+                last.length += extent.length;
+                return;
+            }
+        }
+        extents.push(extent);
+    }
 }
 
 /// Space inside an image's file that no durable metadata names any longer.
@@ -184,9 +258,15 @@ pub trait Image: Send + Sync + fmt::Debug {
     /// Gives released space back to the volume. Only after the mark is durable and every reader of the old
     /// place has ended.
     fn punch(&self, released: Released) -> Result<ByteCount>;
-    /// Sets the data-write identifier, durably.
+    /// Sets the data-write identifier, durably. Where children have no room for a second one, the one before goes on being
+    /// accepted ([`ImageInfo::former_id`]) until it is forgotten.
     fn set_data_write_id(&self, id: Uuid) -> Result<()>;
-    /// Sets the parent's identifiers (linkage, linkage2) in one log entry, durably.
+    /// The identifier before the last change isn't accepted any more, durably.
+    fn forget_former_id(&self) -> Result<()> {
+        Ok(())
+    }
+    /// Sets the parent's identifiers (linkage, linkage2) in one log entry, durably. An image that has room for one only
+    /// keeps the one that it has, if it is either of them.
     fn set_linkage(&self, linkage: Uuid, linkage2: Option<Uuid>) -> Result<()>;
     /// Links to another parent: paths and linkage (linkage2 cleared), durably.
     fn set_parent(&self, parent: &ParentTarget) -> Result<()>;
@@ -245,6 +325,7 @@ impl CreateOptions {
 pub fn open(host: &SharedHost, path: &Path, format: ImageFormat, access: Access) -> Result<Arc<dyn Image>> {
     match format {
         ImageFormat::Vhdx => vhdx::open(host, path, access),
+        ImageFormat::Vhd => vhd::open(host, path, access),
     }
 }
 
@@ -252,6 +333,7 @@ pub fn open(host: &SharedHost, path: &Path, format: ImageFormat, access: Access)
 pub fn create(host: &SharedHost, path: &Path, format: ImageFormat, options: &CreateOptions) -> Result<Arc<dyn Image>> {
     match format {
         ImageFormat::Vhdx => vhdx::create(host, path, options),
+        ImageFormat::Vhd => vhd::create(host, path, options),
     }
 }
 
@@ -260,6 +342,7 @@ pub fn create(host: &SharedHost, path: &Path, format: ImageFormat, options: &Cre
 pub fn create_child(host: &SharedHost, path: &Path, parent: &dyn Image, block_size: Option<ByteCount>) -> Result<Arc<dyn Image>> {
     match parent.info().format {
         ImageFormat::Vhdx => vhdx::create_child(host, path, parent, block_size),
+        ImageFormat::Vhd => vhd::create_child(host, path, parent, block_size),
     }
 }
 
@@ -272,5 +355,56 @@ pub fn side_files(image: &Path) -> Vec<PathBuf> {
 
 /// Tells the format from the file's own bytes; for files that nobody has recorded yet.
 pub fn probe(host: &SharedHost, path: &Path) -> Result<ImageFormat> {
-    vhdx::probe(host, path).map(|()| ImageFormat::Vhdx)
+    match vhdx::probe(host, path) {
+        Ok(()) => Ok(ImageFormat::Vhdx),
+        Err(error) if matches!(*error.kind, DiskErrorKind::Invalid { .. }) => {
+            vhd::probe(host, path).map(|()| ImageFormat::Vhd).map_err(|_| neither(path))
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// Stretches in order, neighbours and overlaps joined.
+fn joined(stretches: &[(u64, u64)]) -> Vec<(u64, u64)> {
+    let mut sorted = stretches.to_vec();
+    sorted.sort_unstable();
+    let mut joined: Vec<(u64, u64)> = Vec::new();
+    for (offset, length) in sorted {
+        match joined.last_mut() {
+            Some(last) if offset <= last.0 + last.1 => last.1 = last.1.max(offset + length - last.0),
+            _ => joined.push((offset, length)),
+        }
+    }
+    joined
+}
+
+fn neither(path: &Path) -> DiskError {
+    DiskError::invalid(path, 0, "Signature", "isn't \"vhdxfile\", and there is no VHD footer at the file's end")
+}
+
+/// No more than this is listed.
+const PROBLEMS_MAX: usize = 100;
+
+/// What was found: the first in words, the others counted, as a BAT can have millions of wrong entries.
+#[derive(Default)]
+struct Problems {
+    first: Vec<String>,
+    more: u64,
+}
+
+impl Problems {
+    fn push(&mut self, problem: impl Into<String>) {
+        if self.first.len() < PROBLEMS_MAX {
+            self.first.push(problem.into());
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn listed(mut self) -> Vec<String> {
+        if self.more > 0 {
+            self.first.push(format!("and {} more", self.more));
+        }
+        self.first
+    }
 }

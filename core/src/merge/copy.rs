@@ -177,7 +177,8 @@ impl RunMerge {
 
     /// X1..X(k-1) get new identifiers, so that strays in backups no longer match. Each child learns the new
     /// one first and accepts the old one too, then the parents change, then the old ones are forgotten: a reader
-    /// of `parent_linkage` alone is wrong only between the first two.
+    /// of `parent_linkage` alone is wrong only between the first two. Where a child has no room for a second one, it is
+    /// the parent that remembers the old one, until the children have the new one: such a reader is wrong between these.
     fn renew_identifiers(&self) -> Result<()> {
         let new_id = |parent: usize| self.new_ids[parent];
         let old_id = |parent: usize| self.images[parent].info().data_write_id;
@@ -191,14 +192,15 @@ impl RunMerge {
         let changed: Vec<usize> = parents.clone().filter(|parent| old_id(*parent) != new_id(*parent)).collect();
         self.for_each(changed.clone(), |parent| Ok(self.images[parent + 1].set_linkage(new_id(parent), Some(old_id(parent)))?))?;
         self.for_each(changed, |parent| Ok(self.images[parent].set_data_write_id(new_id(parent))?))?;
-        self.for_each(parents, |parent| {
+        self.for_each(parents.clone(), |parent| {
             let child = &self.images[parent + 1];
             let link = child.info().parent;
             if link.is_none_or(|link| link.linkage != new_id(parent) || link.linkage2.is_some()) {
                 child.set_linkage(new_id(parent), None)?;
             }
             Ok(())
-        })
+        })?;
+        self.for_each(parents, |parent| Ok(self.images[parent].forget_former_id()?))
     }
 
     /// What lies beyond the end of an image between the target and the top would hide what the target gets

@@ -12,7 +12,7 @@ use super::{MergeError, Merged, Pace, Progress, Result, Rules, RunMerge};
 use crate::chain::{Chain, Gate};
 use crate::clock::SystemClock;
 use crate::cost::BATCHES;
-use crate::disk::{self, Image};
+use crate::disk::{self, Image, ImageInfo};
 use crate::host_file::{Access, SharedHost, publish_file, read_file};
 use crate::snapshot::{FileRef, SwitchFiles};
 use crate::units::ByteCount;
@@ -134,21 +134,21 @@ fn read_journal(host: &SharedHost, top: &Path, path: &Path, gate: &Gate) -> Resu
     if place(top_file).is_none_or(|own| Some(own) != place(top)) {
         return Err(invalid(format!("it is about {}, not about {}", top_file.display(), top.display())));
     }
-    let top_id = check_files(host, &journal).map_err(|error| match error {
+    let top = check_files(host, &journal).map_err(|error| match error {
         MergeError::Refused(problem) => invalid(problem),
         other => other,
     })?;
     // What reads through the top and isn't listed would lose it.
     let mut journal = journal;
-    let found = readers(host, &[top_id], &journal.run)?;
+    let found = readers(host, &[top], &journal.run)?;
     let listed = journal.switch.as_mut().map_or(&mut journal.children, |files| &mut files.children);
     listed.extend(found.into_iter().filter(|file| !listed.contains(file)).collect::<Vec<_>>());
     Ok(Some(journal))
 }
 
 /// The files that are there are those that the journal was written about: nothing else is merged, removed or linked.
-/// Returns the identifier by which the top's children know it.
-fn check_files(host: &SharedHost, journal: &FileJournal) -> Result<Uuid> {
+/// Returns what the top's children read through.
+fn check_files(host: &SharedHost, journal: &FileJournal) -> Result<ImageInfo> {
     let refused = |file: &FileRef, what: &str| Err(MergeError::Refused(format!("{} {what}", file.file.display())));
     let look = |file: &FileRef| Ok::<_, MergeError>(disk::open(host, &file.file, file.format, Access::Look)?.info());
     // The top is removed first; what it was lives on in the target.
@@ -157,28 +157,28 @@ fn check_files(host: &SharedHost, journal: &FileJournal) -> Result<Uuid> {
         return refused(&journal.run[stray], "is there without the image that it reads through");
     }
     let top = journal.run.last().filter(|_| there.iter().all(|there| *there));
-    let top_id = look(top.unwrap_or(&journal.run[0]))?.data_write_id;
-    if top.is_none() && journal.switch.as_ref().is_some_and(|files| files.data_write_id != top_id) {
+    let top_info = look(top.unwrap_or(&journal.run[0]))?;
+    if top.is_none() && journal.switch.as_ref().is_some_and(|files| files.data_write_id != top_info.data_write_id) {
         return refused(&journal.run[0], "isn't what stands for the top, and that is gone");
     }
-    let mut below: Option<Uuid> = None;
+    let mut below: Option<ImageInfo> = None;
     for (file, _) in journal.run.iter().zip(&there).filter(|(_, there)| **there) {
         let info = look(file)?;
-        let accepts = |id: Uuid| info.parent.as_ref().is_some_and(|link| link.linkage == id || link.linkage2 == Some(id));
-        if below.is_some_and(|id| !accepts(id)) {
+        let accepts = |below: &ImageInfo| info.parent.as_ref().is_some_and(|link| link.accepts(below));
+        if below.is_some_and(|below| !accepts(&below)) {
             return refused(file, "doesn't read through the image below it in the run");
         }
-        below = Some(info.data_write_id);
+        below = Some(info);
     }
     for child in
         journal.switch.as_ref().map_or(&journal.children, |files| &files.children).iter().filter(|c| host.exists(&c.file))
     {
         let link = look(child)?.parent;
-        if link.is_none_or(|link| link.linkage != top_id && link.linkage2 != Some(top_id)) {
+        if !link.is_some_and(|link| link.accepts(&top_info)) {
             return refused(child, "doesn't read through the top of the run");
         }
     }
-    Ok(top_id)
+    Ok(top_info)
 }
 
 fn new_journal(host: &SharedHost, top: &Path, into: Option<&Path>, gate: &Gate) -> Result<FileJournal> {
@@ -201,15 +201,15 @@ fn new_journal(host: &SharedHost, top: &Path, into: Option<&Path>, gate: &Gate) 
     let images = &chain[first..];
     let run = images.iter().map(|image| Ok(FileRef { file: canonical(&image.path())?, format: image.info().format }));
     let run: Vec<FileRef> = run.collect::<Result<_>>()?;
-    let ids: Vec<Uuid> = images.iter().map(|image| image.info().data_write_id).collect();
-    let children = readers(host, &ids, &run)?;
+    let infos: Vec<ImageInfo> = images.iter().map(|image| image.info()).collect();
+    let children = readers(host, &infos, &run)?;
     let new_ids = images[1..].iter().map(|_| crate::fresh::uuid()).collect();
     Ok(FileJournal { format: JOURNAL_FORMAT.into(), run, new_ids, children, switch: None })
 }
 
-/// The other files in the run's folders that read through the top, whose identifier is the last of these. Refused where one
+/// The other files in the run's folders that read through the top, the last of these images. Refused where one
 /// reads through another one of them.
-fn readers(host: &SharedHost, ids: &[Uuid], run: &[FileRef]) -> Result<Vec<FileRef>> {
+fn readers(host: &SharedHost, images: &[ImageInfo], run: &[FileRef]) -> Result<Vec<FileRef>> {
     let mut folders: Vec<PathBuf> = run.iter().filter_map(|file| file.file.parent().map(Path::to_path_buf)).collect();
     folders.sort();
     folders.dedup();
@@ -225,8 +225,8 @@ fn readers(host: &SharedHost, ids: &[Uuid], run: &[FileRef]) -> Result<Vec<FileR
             let Some(link) = disk::open(host, &file, format, Access::Look).ok().and_then(|image| image.info().parent) else {
                 continue;
             };
-            match ids.iter().position(|id| *id == link.linkage || Some(*id) == link.linkage2) {
-                Some(place) if place + 1 == ids.len() => children.push(FileRef { file, format }),
+            match images.iter().position(|image| link.accepts(image)) {
+                Some(place) if place + 1 == images.len() => children.push(FileRef { file, format }),
                 Some(place) => {
                     let (file, through) = (file.display(), run[place].file.display());
                     return Err(MergeError::Refused(format!("{file} reads through {through}: merge or remove it first")));

@@ -80,8 +80,8 @@ pub(super) fn record(
         Some(id) => {
             let below = machine.images.get(&id).ok_or_else(|| MergeError::Changed(format!("image {id} is gone")))?;
             let link = images[0].info().parent.unwrap_or_default();
-            let found = disk::open(host, &dir.join(&below.file), below.format, Access::Look)?.info().data_write_id;
-            let linkage = if link.linkage2 == Some(found) { found } else { link.linkage };
+            let found = disk::open(host, &dir.join(&below.file), below.format, Access::Look)?.info();
+            let linkage = if link.accepts(&found) { found.data_write_id } else { link.linkage };
             Some((below.file.clone(), linkage))
         }
     };
@@ -157,6 +157,20 @@ pub(super) fn change_files(hands: &Hands<'_>, dir: &Path, files: &SwitchFiles) -
                 image.freeze()?;
             }
         }
+    }
+    forget_former_id(hands, &target_path, &kept, target.format)
+}
+
+/// The image above the target, which knew it by the identifier that it had, isn't read any more. A frozen one that a
+/// running machine has open keeps that: nothing else ever held it, as it was new when the merge began.
+fn forget_former_id(hands: &Hands<'_>, target: &Path, kept: &Path, format: ImageFormat) -> Result<()> {
+    if let Some((_, image)) = hands.open.iter().find(|(open, _)| open == target) {
+        return if image.is_writable() { Ok(image.forget_former_id()?) } else { Ok(()) };
+    }
+    if disk::open(hands.host, kept, format, Access::Look)?.info().former_id.is_some() {
+        let image = disk::open(hands.host, kept, format, Access::Write)?;
+        image.forget_former_id()?;
+        image.freeze()?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::machine_store::DISKS;
 use super::operations::child_file;
 use super::{Library, MachineStore, Result, StoreError, StoreErrorKind};
 use crate::chain::{Folder, ParentState};
-use crate::disk::{self, ImageFormat, ParentTarget};
+use crate::disk::{self, ParentTarget};
 use crate::host_file::{Access, SharedHost};
 use crate::snapshot::{DiskId, ImageId, MachineId};
 use crate::units::ByteCount;
@@ -64,10 +64,10 @@ impl Library {
         let places: Vec<(ImageId, PathBuf)> = sources
             .iter()
             .map(|source| {
-                let (id, ImageFormat::Vhdx) = (ImageId::new(), source.info.format);
+                let (id, format) = (ImageId::new(), source.info.format);
                 match source.parent {
-                    None => (id, Path::new(DISKS).join(format!("{disk_id}.vhdx"))),
-                    Some(_) => (id, child_file(&disk_id, id, source.info.format)),
+                    None => (id, Path::new(DISKS).join(format!("{disk_id}.{}", format.extension()))),
+                    Some(_) => (id, child_file(&disk_id, id, format)),
                 }
             })
             .collect();
@@ -128,7 +128,7 @@ impl Library {
             return Err(StoreError::refused(file, problem.clone()));
         }
         let Some(leaf) = folder.images.iter().position(|image| image.path == path) else {
-            return Err(StoreError::refused(&path, "it isn't a .vhdx or .avhdx image"));
+            return Err(StoreError::refused(&path, "it isn't a .vhdx, .avhdx, .vhd or .avhd image"));
         };
         if let Some(error) = chain_error(&folder, leaf) {
             return Err(error.into());

@@ -213,8 +213,13 @@ impl Library {
         if !new.memory.0.is_multiple_of(4096) {
             return Err(StoreError::refused(&self.folder, "memory must be a multiple of 4096 bytes"));
         }
+        let largest = new.format.largest_disk();
+        if let Some(size) = new.disks.iter().find(|size| **size > largest) {
+            let extension = new.format.extension();
+            let reason = format!("a .{extension} file holds a disk of at most {largest}, not of {size}");
+            return Err(StoreError::refused(&self.folder, reason));
+        }
         let created = self.clock.now();
-        let ImageFormat::Vhdx = new.format;
         let disk = |(index, size): (usize, &ByteCount)| DiskConfig {
             id: DiskId(format!("disk{index}")),
             size: *size,
@@ -224,7 +229,7 @@ impl Library {
         let mut images = BTreeMap::new();
         let mut leaves = BTreeMap::new();
         for disk in &disks {
-            let (id, file) = (ImageId::new(), Path::new(DISKS).join(format!("{}.vhdx", disk.id)));
+            let (id, file) = (ImageId::new(), Path::new(DISKS).join(format!("{}.{}", disk.id, disk.format.extension())));
             images.insert(id, ImageRecord { disk: disk.id.clone(), file, parent: None, format: new.format, created });
             leaves.insert(disk.id.clone(), id);
         }

@@ -222,7 +222,7 @@ impl MachineStore {
         Stamp { action, now: self.clock.now(), held: Box::new(|file| self.held(file)) }
     }
 
-    /// An identifier and record for a new leaf: `Snapshots/<disk>_<GUID>.avhdx`.
+    /// An identifier and record for a new leaf: `Snapshots/<disk>_<GUID>.avhdx`, or `.avhd`.
     pub(super) fn new_leaf(&self, disk: &DiskId, parent: ImageId) -> (ImageId, ImageRecord) {
         let id = ImageId::new();
         let format = self.machine.images.get(&parent).map_or(ImageFormat::Vhdx, |record| record.format);
@@ -256,9 +256,8 @@ impl MachineStore {
 
 /// Hyper-V's naming of differencing images.
 pub(super) fn child_file(disk: &DiskId, id: ImageId, format: ImageFormat) -> PathBuf {
-    let ImageFormat::Vhdx = format;
     let guid = id.0.hyphenated().to_string().to_uppercase();
-    Path::new(SNAPSHOTS).join(format!("{disk}_{guid}.avhdx"))
+    Path::new(SNAPSHOTS).join(format!("{disk}_{guid}.{}", format.child_extension()))
 }
 
 /// Space that so many new leaves may take, and what must stay free.

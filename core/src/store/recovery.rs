@@ -217,9 +217,9 @@ fn relink(store: &MachineStore, image: ImageId) -> Result<()> {
         child.flush()?;
         return Ok(child.freeze()?);
     }
-    let data_write_id = open_image(store, parent, Access::Look)?.info().data_write_id;
-    let link = child.info().parent.unwrap_or_default();
-    if link.linkage != data_write_id && link.linkage2 != Some(data_write_id) {
+    let parent_info = open_image(store, parent, Access::Look)?.info();
+    let (data_write_id, link) = (parent_info.data_write_id, child.info().parent.unwrap_or_default());
+    if !link.accepts(&parent_info) {
         let (expected, found) = (link.linkage, data_write_id);
         let kind = disk::DiskErrorKind::ParentChanged { parent: parent_path, expected, found };
         return Err(disk::DiskError::new(&child.path(), kind).into());
@@ -270,9 +270,10 @@ pub(super) fn check_restore(store: &MachineStore, change: &crate::snapshot::Chan
         let Some((path, record)) = place(*image) else { continue };
         let child = disk::open(&store.host, &path, record.format, Access::Look)?.info();
         let Some((parent, parent_record)) = record.parent.and_then(place) else { continue };
-        let found = disk::open(&store.host, &parent, parent_record.format, Access::Look)?.info().data_write_id;
-        let expected = child.parent.as_ref().map(|link| link.linkage).unwrap_or_default();
-        if expected != found && child.parent.and_then(|link| link.linkage2) != Some(found) {
+        let found = disk::open(&store.host, &parent, parent_record.format, Access::Look)?.info();
+        let link = child.parent.unwrap_or_default();
+        if !link.accepts(&found) {
+            let (expected, found) = (link.linkage, found.data_write_id);
             let kind = disk::DiskErrorKind::ParentChanged { parent, expected, found };
             return Err(disk::DiskError::new(&path, kind).into());
         }

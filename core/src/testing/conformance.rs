@@ -14,6 +14,10 @@ pub trait ImageMaker {
     fn base(&self, name: &str, options: &CreateOptions) -> Arc<dyn Image>;
     /// A new child.
     fn child(&self, name: &str, parent: &dyn Image, block_size: ByteCount) -> Arc<dyn Image>;
+    /// Whether its images have room for two identifiers of their parent. Those without keep the one that they have.
+    fn keeps_two_linkages(&self) -> bool {
+        true
+    }
     /// Closes the only handle of an image, and opens it again for writing.
     fn reopen(&self, image: Arc<dyn Image>) -> Arc<dyn Image>;
 }
@@ -277,13 +281,22 @@ impl Suite<'_> {
 
         let (id, old, new) = (Uuid::new_v4(), Uuid::new_v4(), Uuid::new_v4());
         child.image.set_data_write_id(id).unwrap();
+        child.image.set_linkage(old, None).unwrap();
         child.image.set_linkage(new, Some(old)).unwrap();
         child.image = self.maker.reopen(child.image);
         let info = child.image.info();
         let link = info.parent.clone().expect("a parent");
-        assert_eq!((info.data_write_id, link.linkage, link.linkage2), (id, new, Some(old)), "{what}");
+        let two = self.maker.keeps_two_linkages();
+        let expected = if two { (new, Some(old)) } else { (old, None) };
+        assert_eq!((info.data_write_id, (link.linkage, link.linkage2)), (id, expected), "{what}");
+        assert_eq!(info.former_id, (!two).then_some(pinned), "{what}: the identifier before");
+        child.image.forget_former_id().unwrap();
         child.image.set_linkage(new, None).unwrap();
-        assert_eq!(child.image.info().parent.expect("a parent").linkage2, None, "{what}: the second one is cleared");
+        child.image = self.maker.reopen(child.image);
+        let info = child.image.info();
+        assert_eq!((info.data_write_id, info.former_id), (id, None), "{what}: the one before is forgotten");
+        let link = info.parent.expect("a parent");
+        assert_eq!((link.linkage, link.linkage2), (new, None), "{what}: the second one is cleared");
 
         child.image.set_linkage(new, Some(old)).unwrap();
         let directory = child.image.path().parent().map(ToOwned::to_owned).unwrap_or_default();

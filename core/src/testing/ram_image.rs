@@ -276,6 +276,7 @@ impl RamImage {
             block_size: options.block_size.unwrap_or(ByteCount::mib(2)),
             disk_id: options.disk_id.unwrap_or_else(Uuid::new_v4),
             data_write_id: Uuid::new_v4(),
+            former_id: None,
             parent: None,
         };
         Self::build(path.as_ref(), info)
@@ -293,6 +294,7 @@ impl RamImage {
             kind: ImageType::Differencing,
             block_size: block_size.unwrap_or(ByteCount::mib(2)),
             data_write_id: Uuid::new_v4(),
+            former_id: None,
             parent: Some(link),
             ..parent_info
         };

@@ -31,9 +31,6 @@ pub struct New {
 
 pub fn create(file: &Path, parent: Option<&Path>, new: &New, common: &Common, output: &Output) -> Done {
     let host = Image::host();
-    if file.extension().is_some_and(|end| end.eq_ignore_ascii_case("vhd") || end.eq_ignore_ascii_case("avhd")) {
-        return Err(Failure::usage("VHD images can't be created; name it .vhdx or .avhdx"));
-    }
     if host.exists(file) {
         return Err(Failure::Refused(snaptree_core::engine::Refusal::rule(format!(
             "{} is there already; it isn't overwritten",
@@ -42,6 +39,11 @@ pub fn create(file: &Path, parent: Option<&Path>, new: &New, common: &Common, ou
     }
     let done = if let Some(parent) = parent {
         let below = disk::open(&host, parent, disk::probe(&host, parent)?, Access::Read)?;
+        let format = below.info().format;
+        if ImageFormat::of_name(file).is_some_and(|named| named != format) {
+            let end = format.child_extension();
+            return Err(Failure::usage(format!("a child has its parent's format: name it .{end}")));
+        }
         if !common.what_if {
             disk::create_child(&host, file, &*below, new.block_size)?;
         }
@@ -55,7 +57,7 @@ pub fn create(file: &Path, parent: Option<&Path>, new: &New, common: &Common, ou
             ..CreateOptions::dynamic(size)
         };
         if !common.what_if {
-            disk::create(&host, file, ImageFormat::Vhdx, &options)?;
+            disk::create(&host, file, ImageFormat::of_name(file).unwrap_or(ImageFormat::Vhdx), &options)?;
         }
         format!("{} shows a disk of {}", file.display(), bytes(size))
     };
@@ -63,7 +65,7 @@ pub fn create(file: &Path, parent: Option<&Path>, new: &New, common: &Common, ou
     Ok(())
 }
 
-fn say(output: &Output, common: &Common, done: String) {
+pub(super) fn say(output: &Output, common: &Common, done: String) {
     let done = if common.what_if { format!("nothing was changed; it would be so: {done}") } else { done };
     output.say(&json::Done { done: done.clone() }, || vec![done]);
 }

@@ -5,6 +5,7 @@ use crate::disk::CreateOptions;
 use crate::testing::{RamImage, Random, ReferenceDisk};
 
 mod cache;
+mod convert;
 mod gate;
 mod parallel;
 mod random;

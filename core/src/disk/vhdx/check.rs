@@ -4,34 +4,7 @@ use super::bat::{BlockState, Geometry};
 use super::format::{BITMAP_BLOCK_SIZE, HEADER_OFFSETS, PAGE_SIZE, REGION_TABLE_OFFSETS, TABLE_SIZE};
 use super::image::VhdxImage;
 use super::{header, region};
-use crate::disk::Result;
-
-/// No more than this is listed.
-const PROBLEMS_MAX: usize = 100;
-
-/// What was found: the first in words, the others counted, as a BAT can have millions of wrong entries.
-#[derive(Default)]
-struct Problems {
-    first: Vec<String>,
-    more: u64,
-}
-
-impl Problems {
-    fn push(&mut self, problem: impl Into<String>) {
-        if self.first.len() < PROBLEMS_MAX {
-            self.first.push(problem.into());
-        } else {
-            self.more += 1;
-        }
-    }
-
-    fn listed(mut self) -> Vec<String> {
-        if self.more > 0 {
-            self.first.push(format!("and {} more", self.more));
-        }
-        self.first
-    }
-}
+use crate::disk::{Problems, Result};
 
 impl VhdxImage {
     pub(super) fn check_structure(&self) -> Result<Vec<String>> {

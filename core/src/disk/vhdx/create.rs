@@ -14,9 +14,10 @@ use super::format::{BLOCK_SIZES, Guid, Header, MIB, REGION_TABLE_OFFSETS, VIRTUA
 use super::header::Headers;
 use super::image::VhdxImage;
 use super::metadata::{MetadataTable, Parameters};
-use super::pages::RawFile;
-use super::parent_locator::{ParentLocator, relative_text, windows_text};
+use super::parent_locator::ParentLocator;
 use super::region::{Region, Regions};
+use crate::disk::pages::RawFile;
+use crate::disk::parent_paths::ParentPaths;
 use crate::disk::{CreateOptions, DiskError, Image, ImageType, Result};
 use crate::host_file::SharedHost;
 use crate::units::ByteCount;
@@ -61,15 +62,8 @@ pub fn create_child(host: &SharedHost, path: &Path, parent: &dyn Image, block_si
 
 /// The locator of an image at `child` for a parent at `parent`.
 pub fn locator(host: &SharedHost, child: &Path, parent: &Path, linkage: Uuid) -> ParentLocator {
-    let folder = |path: &Path| {
-        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        host.canonical(folder).unwrap_or_else(|_| folder.to_owned())
-    };
-    let parent_path = match parent.file_name() {
-        Some(name) => folder(parent).join(name),
-        None => parent.to_owned(),
-    };
-    ParentLocator::new(linkage, windows_text(&parent_path), relative_text(&folder(child), &parent_path))
+    let paths = ParentPaths::new(host, child, parent);
+    ParentLocator::new(linkage, paths.absolute, paths.relative)
 }
 
 fn check(path: &Path, parameters: &Parameters) -> Result<()> {

@@ -10,9 +10,7 @@ pub const KIB: u64 = 1 << 10;
 /// One MiB in bytes: what regions, the log and blocks are aligned to.
 pub const MIB: u64 = 1 << 20;
 /// Unit of the log and of every logged change, in bytes.
-pub const PAGE_SIZE: usize = 4096;
-/// The same, for offsets.
-pub const PAGE: u64 = PAGE_SIZE as u64;
+pub use crate::disk::pages::{PAGE, PAGE_SIZE};
 
 /// Offsets of the two headers (2.2.2), of 4 KiB each.
 pub const HEADER_OFFSETS: [u64; 2] = [64 * KIB, 128 * KIB];

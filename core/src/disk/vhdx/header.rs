@@ -5,7 +5,7 @@ use std::path::Path;
 use zerocopy::{FromBytes, IntoBytes};
 
 use super::format::{Guid, HEADER_OFFSETS, Header, MIB, PAGE_SIZE, checksum};
-use super::pages::RawFile;
+use crate::disk::pages::RawFile;
 use crate::disk::{DiskError, Result};
 
 /// The current header and where it stands.

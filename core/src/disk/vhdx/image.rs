@@ -17,12 +17,12 @@ use super::bat::{BatEntry, BlockState, Geometry};
 use super::format::{BITMAP_BLOCK_SIZE, Guid, MIB, PAGE, PAGE_SIZE, REGION_TABLE_OFFSETS};
 use super::header::Headers;
 use super::log;
-use super::metadata::{MetadataTable, Parameters, Patches};
-use super::pages::{Page, Pages, RawFile};
-use super::pending::{Pending, fits};
+use super::metadata::{MetadataTable, Parameters};
 use super::region::{Region, Regions};
 use super::sector_bitmap::runs;
 use super::write::{LONG_ZEROS, TRIMMED, Writer};
+use crate::disk::pages::{Page, Pages, Patches, RawFile};
+use crate::disk::pending::{Pending, fits};
 use crate::disk::{
     DiskError, DiskErrorKind, Extent, Image, ImageFormat, ImageInfo, ImageType, MetadataItem, ParentTarget, Presence, Released,
     Result,
@@ -76,6 +76,7 @@ pub(super) fn describe(parameters: &Parameters, data_write_guid: Guid) -> ImageI
         block_size: ByteCount(parameters.block_size),
         disk_id: parameters.disk_id,
         data_write_id: data_write_guid.into(),
+        former_id: None,
         parent: parameters.locator.as_ref().and_then(|locator| locator.link().ok()),
     }
 }
@@ -171,8 +172,8 @@ impl VhdxImage {
     /// Applies what a killed process of this boot had acknowledged: into the file if we may, in memory otherwise.
     fn apply_pending(&self) -> Result<()> {
         let mut writer = self.settled();
-        let changes = writer.pending.read(writer.headers.current.file_write_guid)?;
-        if !changes.iter().all(|patches| fits(patches, &self.raw)) {
+        let changes = writer.pending.read(writer.headers.current.file_write_guid.0)?;
+        if !changes.iter().all(|patches| fits(patches, &self.raw, REGION_TABLE_OFFSETS[0])) {
             return Err(DiskError::invalid(self.raw.path(), 0, "side file", "has changes outside the image's metadata"));
         }
         self.check_changes(&writer, &changes)?;
@@ -288,7 +289,7 @@ impl VhdxImage {
     /// [`Image::extents`] for a range that may end past the disk.
     pub(super) fn locate(&self, g: &Geometry, offset: u64, length: u64) -> Result<Vec<Extent>> {
         let mut found: Vec<Extent> = Vec::new();
-        let mut add = |offset, length, presence| push(&mut found, Extent { offset, length, presence });
+        let mut add = |offset, length, presence| Extent::push(&mut found, Extent { offset, length, presence });
         let end = offset.saturating_add(length);
         let shown_end = end.min(g.virtual_size);
         let mut bat: Option<(u64, Arc<Page>)> = None;
@@ -340,21 +341,6 @@ pub(super) fn log_region(headers: &Headers) -> Region {
 pub(super) fn entry_in(page: &Page, place: u64) -> BatEntry {
     let at = place as usize % PAGE_SIZE;
     BatEntry(u64::from_le_bytes(page[at..at + 8].try_into().expect("8 bytes")))
-}
-
-/// Adds an extent, joined with the one before where they are one.
-fn push(extents: &mut Vec<Extent>, extent: Extent) {
-    if let Some(last) = extents.last_mut() {
-        let joined = match (last.presence, extent.presence) {
-            (Presence::Data { host_offset: a }, Presence::Data { host_offset: b }) => a + last.length == b,
-            (a, b) => a == b,
-        };
-        if joined {
-            last.length += extent.length;
-            return;
-        }
-    }
-    extents.push(extent);
 }
 
 impl Image for VhdxImage {

@@ -16,9 +16,12 @@ use zerocopy::{FromBytes, IntoBytes};
 use super::format::{
     Guid, LogDataSector, LogDescriptor, LogEntryHeader, MIB, PAGE, PAGE_SIZE, REGION_TABLE_OFFSETS, checksum, round_up,
 };
-use super::pages::{FILE_SIZE_MAX, Overlay, Page, RawFile};
 use super::region::Region;
+use crate::disk::pages::{Overlay, Page, RawFile};
 use crate::disk::{DiskError, DiskErrorKind, Result};
+
+/// The largest offset that we follow: well above the largest disk and its metadata.
+const FILE_SIZE_MAX: u64 = (65 << 40) + 512 * MIB;
 
 /// The longest log that we replay, in bytes.
 const LOG_REPLAY_MAX: u64 = 64 * MIB;

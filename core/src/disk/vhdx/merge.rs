@@ -9,6 +9,7 @@ use super::image::{VhdxImage, lock};
 use super::metadata::Parameters;
 use super::parent_locator::ParentLocator;
 use super::write::{Writer, entry_patch};
+use crate::disk::joined;
 use crate::disk::{DiskError, Image, ParentTarget, Presence, Released, Result};
 use crate::units::ByteCount;
 use std::sync::PoisonError;
@@ -35,20 +36,6 @@ impl Writer {
             self.released.remove(&at);
         }
     }
-}
-
-/// Stretches in order, neighbours and overlaps joined.
-fn joined(stretches: &[(u64, u64)]) -> Vec<(u64, u64)> {
-    let mut sorted = stretches.to_vec();
-    sorted.sort_unstable();
-    let mut joined: Vec<(u64, u64)> = Vec::new();
-    for (offset, length) in sorted {
-        match joined.last_mut() {
-            Some(last) if offset <= last.0 + last.1 => last.1 = last.1.max(offset + length - last.0),
-            _ => joined.push((offset, length)),
-        }
-    }
-    joined
 }
 
 impl VhdxImage {

@@ -9,13 +9,10 @@ use super::format::{
     MetadataTableEntry, MetadataTableHeader, PARENT_LOCATOR, PHYSICAL_SECTOR_SIZE, TABLE_ENTRIES_MAX, TABLE_SIZE,
     VIRTUAL_DISK_ID, VIRTUAL_DISK_SIZE, VIRTUAL_SIZE_MAX,
 };
-use super::pages::{Pages, RawFile};
 use super::parent_locator::ParentLocator;
 use super::region::Region;
+use crate::disk::pages::{Pages, Patches, RawFile};
 use crate::disk::{DiskError, DiskErrorKind, MetadataItem, Result};
-
-/// Changes of metadata: an offset of the file, and the bytes there.
-pub type Patches = Vec<(u64, Vec<u8>)>;
 
 /// What the known items say.
 #[derive(Debug, Clone)]

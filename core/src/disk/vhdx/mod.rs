@@ -3,9 +3,7 @@
 //! ```text
 //! format           what stands in the file
 //! header, region, metadata, parent_locator, bat, sector_bitmap    one part of it each
-//! pages            the file under a replayed log; a small cache of metadata pages, changed ones included
 //! log              replay, and entries for changed pages
-//! pending          the side file: acknowledged changes that are not in the image yet
 //! space            free space inside the file
 //! create, image    new files; an open one, and reading it
 //! write            allocation, commit, flush, freeze     resize, merge, check
@@ -17,6 +15,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::pages::RawFile;
 use super::{CreateOptions, DiskError, Image, Result};
 use crate::host_file::{Access, SharedHost};
 use crate::units::ByteCount;
@@ -30,9 +29,7 @@ mod image;
 mod log;
 mod merge;
 mod metadata;
-mod pages;
 mod parent_locator;
-mod pending;
 mod region;
 mod resize;
 mod sector_bitmap;
@@ -40,6 +37,9 @@ mod space;
 #[cfg(test)]
 mod tests;
 mod write;
+
+/// The largest disk.
+pub const VIRTUAL_SIZE_MAX: ByteCount = ByteCount(format::VIRTUAL_SIZE_MAX);
 
 /// Opens a VHDX file. A log that isn't empty is replayed: into the file when it is opened for
 /// writing, in memory otherwise. The same holds for what a killed process left in the side file.
@@ -60,5 +60,5 @@ pub fn create_child(host: &SharedHost, path: &Path, parent: &dyn Image, block_si
 /// Whether the file starts as a VHDX file does.
 pub fn probe(host: &SharedHost, path: &Path) -> Result<()> {
     let file = host.open(path, Access::Look).map_err(|e| DiskError::io(path, "open the image", e))?;
-    image::check_signature(&pages::RawFile::new(file)?)
+    image::check_signature(&RawFile::new(file)?)
 }

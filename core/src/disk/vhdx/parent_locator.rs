@@ -1,7 +1,5 @@
 //! The parent locator (2.6.2.6): keys and values in UTF-16LE, without terminators.
 
-use std::path::{Component, Path};
-
 use uuid::Uuid;
 use zerocopy::{FromBytes, IntoBytes};
 
@@ -131,26 +129,4 @@ impl ParentLocator {
             absolute_path: owned(ABSOLUTE),
         })
     }
-}
-
-/// A path as Windows writes it.
-pub fn windows_text(path: &Path) -> String {
-    path.to_string_lossy().replace('/', "\\")
-}
-
-/// The way from a folder to a file, as Windows writes it: `.\name`, `..\folder\name`.
-/// Both paths are absolute. Where there is no way (another drive), the file's own path.
-pub fn relative_text(folder: &Path, file: &Path) -> String {
-    let (from, to): (Vec<_>, Vec<_>) = (folder.components().collect(), file.components().collect());
-    let common = from.iter().zip(&to).take_while(|(a, b)| a == b).count();
-    if common == 0 {
-        return windows_text(file);
-    }
-    let up = from.len() - common;
-    let mut parts = if up == 0 { vec![".".to_owned()] } else { vec!["..".to_owned(); up] };
-    parts.extend(to[common..].iter().filter_map(|part| match part {
-        Component::Normal(name) => Some(name.to_string_lossy().into_owned()),
-        _ => None,
-    }));
-    parts.join("\\")
 }

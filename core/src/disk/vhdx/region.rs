@@ -7,7 +7,7 @@ use super::format::{
     BAT_REGION, METADATA_REGION, MIB, REGION_TABLE_OFFSETS, RegionTableEntry, RegionTableHeader, TABLE_ENTRIES_MAX, TABLE_SIZE,
     checksum,
 };
-use super::pages::RawFile;
+use crate::disk::pages::RawFile;
 use crate::disk::{DiskError, DiskErrorKind, Result};
 
 /// A range of the file, in bytes.

@@ -6,10 +6,11 @@ use std::sync::{Arc, PoisonError};
 use super::bat::{BatEntry, Geometry, entry_count};
 use super::format::{BITMAP_BLOCK_SIZE, MIB, PAGE, REGION_TABLE_OFFSETS, VIRTUAL_DISK_SIZE, VIRTUAL_SIZE_MAX, round_up};
 use super::image::{VhdxImage, lock};
-use super::metadata::{Parameters, Patches};
+use super::metadata::Parameters;
 use super::region::Region;
 use super::write::{Writer, entry_patch};
 use crate::disk::Result;
+use crate::disk::pages::Patches;
 
 impl VhdxImage {
     pub(super) fn grow_to(&self, size: u64) -> Result<()> {

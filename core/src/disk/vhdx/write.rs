@@ -12,11 +12,11 @@ use super::header::Headers;
 use super::image::{VhdxImage, describe, entry_in, lock};
 use super::log;
 use super::merge::Part;
-use super::metadata::{MetadataTable, Parameters, Patches};
-use super::pages::Page;
-use super::pending::Pending;
+use super::metadata::{MetadataTable, Parameters};
 use super::sector_bitmap::fill;
 use super::space::{Place, Space};
+use crate::disk::pages::{Page, Patches};
+use crate::disk::pending::Pending;
 use crate::disk::{DiskError, Image, Presence, Result};
 use crate::host_file::Access;
 
@@ -442,7 +442,7 @@ impl VhdxImage {
 
     /// Makes changes of metadata: acknowledged when it returns. `alone` when a block loses its place.
     pub(super) fn apply(&self, w: &mut Writer, patches: Patches, alone: bool) -> Result<()> {
-        w.pending.append(w.headers.current.file_write_guid, &patches)?;
+        w.pending.append(w.headers.current.file_write_guid.0, &patches)?;
         let _alone = alone.then(|| self.geometry.write().unwrap_or_else(PoisonError::into_inner));
         let changed = lock(&self.pages).patch(&self.raw, &patches);
         // The side file says what memory doesn't.

@@ -208,3 +208,28 @@ fn the_library_finds_forgets_and_removes() {
     library.drop_folder(Path::new("/pictures")).unwrap();
     assert!(library.opened_folders().unwrap().is_empty());
 }
+
+#[test]
+fn a_machine_of_vhd_disks_has_vhd_children_and_no_larger_ones() {
+    let host = MemHost::new();
+    let new = NewMachine { format: ImageFormat::Vhd, ..new_machine(1) };
+    let larger = NewMachine { disks: vec![ByteCount::gib(2041)], ..new.clone() };
+    let library = library(&host);
+    let before = host.files();
+    let error = library.create(&larger).unwrap_err().to_string();
+    assert!(error.contains(".vhd file holds a disk of at most"), "{error}");
+    assert_eq!(host.files(), before, "nothing was begun");
+    let mut store = library.create(&new).unwrap();
+    let file = |store: &MachineStore| store.machine().images[&store.machine().now.images[&disk0()]].file.clone();
+    assert_eq!(file(&store), Path::new("Virtual Hard Disks/disk0.vhd"));
+    let base = chain(&store, NodeRef::Now, &disk0(), Access::Write);
+    base.write_at(&[5; 512], 0).unwrap();
+    drop(base);
+    take(&mut store, "first");
+    assert!(file(&store).extension().is_some_and(|extension| extension == "avhd"));
+    let leaf = chain(&store, NodeRef::Now, &disk0(), Access::Write);
+    let mut sector = [0; 512];
+    leaf.read_at(&mut sector, 0).unwrap();
+    assert_eq!((sector, leaf.images().len()), ([5; 512], 2));
+    assert!(leaf.images().iter().all(|image| image.info().format == ImageFormat::Vhd));
+}

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use snaptree_core::chain::{Chain, Gate};
-use snaptree_core::disk::{self, ImageFormat};
+use snaptree_core::disk;
 use snaptree_core::engine::{Answer, Command};
 use snaptree_core::host_file::{Access, Host};
 use snaptree_core::merge::complete_switch;
@@ -100,7 +100,8 @@ impl Round<'_> {
         complete_switch(&mut store).map_err(|error| error.to_string())?;
         for image in store.machine().now.images.values() {
             let path = store.image_path(*image).ok_or("Now has no image")?;
-            let leaf = disk::open(&shared, &path, ImageFormat::Vhdx, Access::Write).map_err(|error| error.to_string())?;
+            let format = store.machine().images[image].format;
+            let leaf = disk::open(&shared, &path, format, Access::Write).map_err(|error| error.to_string())?;
             leaf.flush().map_err(|error| error.to_string())?;
         }
         let gate = Gate::new([store.dir().to_path_buf()]);

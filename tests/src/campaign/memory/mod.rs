@@ -37,11 +37,13 @@ const OPERATIONS: u64 = 60;
 const MOST_NODES: usize = 8;
 
 /// How the images of the machine are made that comes from somebody else.
-const SHAPES: [Shape; 4] = [
-    Shape { sectors: 8_195, sector: 512, blocks: &[1, 2, 1, 2], fixed: true, grows: 0 },
-    Shape { sectors: 6_001, sector: 512, blocks: &[2, 1, 2, 1], fixed: false, grows: 700 },
-    Shape { sectors: 1_100, sector: 4096, blocks: &[2, 2, 1], fixed: false, grows: 0 },
-    Shape { sectors: 69_632, sector: 512, blocks: &[32, 2, 32], fixed: false, grows: 0 },
+const SHAPES: [Shape; 6] = [
+    Shape { format: ImageFormat::Vhdx, sectors: 8_195, sector: 512, blocks: &[1, 2, 1, 2], fixed: true, grows: 0 },
+    Shape { format: ImageFormat::Vhdx, sectors: 6_001, sector: 512, blocks: &[2, 1, 2, 1], fixed: false, grows: 700 },
+    Shape { format: ImageFormat::Vhdx, sectors: 1_100, sector: 4096, blocks: &[2, 2, 1], fixed: false, grows: 0 },
+    Shape { format: ImageFormat::Vhdx, sectors: 69_632, sector: 512, blocks: &[32, 2, 32], fixed: false, grows: 0 },
+    Shape { format: ImageFormat::Vhd, sectors: 8_195, sector: 512, blocks: &[1, 2, 1, 2], fixed: true, grows: 300 },
+    Shape { format: ImageFormat::Vhd, sectors: 12_001, sector: 512, blocks: &[2, 2, 1], fixed: false, grows: 0 },
 ];
 
 /// Carries out rounds; see [`Extent`].

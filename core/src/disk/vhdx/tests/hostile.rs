@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use super::super::header::Headers;
-use super::super::pages::RawFile;
 use super::options;
+use crate::disk::pages::RawFile;
 use crate::disk::{self, ImageFormat, Presence};
 use crate::host_file::Access;
 use crate::testing::{CrashMode, MemHost, Random};

@@ -7,13 +7,13 @@ use zerocopy::FromZeros;
 
 use super::super::format::{Guid, LogEntryHeader, MIB, PAGE, PAGE_SIZE, checksum};
 use super::super::header::{self, Headers};
-use super::super::pages::{Overlay, Page, RawFile};
-use super::super::pending::Pending;
 use super::super::{log, parent_locator::ParentLocator};
-use super::{Maker, options};
+use super::options;
+use crate::disk::pages::{Overlay, Page, RawFile};
+use crate::disk::pending::Pending;
 use crate::disk::{self, DiskErrorKind, Image, ImageFormat, Result};
 use crate::host_file::Access;
-use crate::testing::{ImageMaker, MemHost};
+use crate::testing::MemHost;
 use crate::units::ByteCount;
 
 const PATH: &str = "/image.vhdx";
@@ -31,9 +31,9 @@ const LOCATOR: u64 = 5;
 /// A differencing image with a full, a partial and a zero block, closed.
 fn made() -> MemHost {
     let host = MemHost::new();
-    let (maker, options) = (Maker(host.shared()), options(1, 512, 5 << 20));
-    let base = maker.base("base", &options);
-    let image = maker.child("image", &*base, options.block_size.unwrap());
+    let options = options(1, 512, 5 << 20);
+    let base = super::super::create(&host.shared(), Path::new("/base.vhdx"), &options).unwrap();
+    let image = super::super::create_child(&host.shared(), Path::new(PATH), &*base, options.block_size).unwrap();
     image.write_at(&vec![1; 1 << 20], 0).unwrap();
     image.write_at(&[2; 4096], (1 << 20) + 512).unwrap();
     image.write_zeroes(2 << 20, 1 << 20).unwrap();
@@ -275,7 +275,7 @@ fn bitmaps_and_blocks_that_overlap_are_never_written_to() {
 #[test]
 fn a_check_lists_what_can_be_read() {
     let host = MemHost::new();
-    drop(Maker(host.shared()).base("image", &options(1, 512, 200 << 30)));
+    super::super::create(&host.shared(), Path::new(PATH), &options(1, 512, 200 << 30)).unwrap();
     let host = host.crash(crate::testing::CrashMode::Kill, 0);
     put(&host, BAT, &4_u64.to_le_bytes().repeat(200 << 10));
     let problems = open(&host, Access::Look).unwrap().check().unwrap();
@@ -372,9 +372,9 @@ fn a_side_file_that_makes_no_file_of_it_changes_nothing() {
         let file = host.shared().open(Path::new(PATH), Access::Look).unwrap();
         let id = Headers::read(&RawFile::new(file).unwrap()).unwrap().current.file_write_guid;
         let mut side = Pending::new(&host.shared(), Path::new(PATH));
-        side.append(id, &vec![(BAT, get(&host, BAT, 8))]).unwrap();
+        side.append(id.0, &vec![(BAT, get(&host, BAT, 8))]).unwrap();
         drop(open(&host, Access::Look).unwrap());
-        side.append(id, &vec![last]).unwrap();
+        side.append(id.0, &vec![last]).unwrap();
         drop(side);
         refused(&host, &[words]);
     }

@@ -1,5 +1,5 @@
-//! The file's bytes as the rest of the room sees them: under what a replayed log says ([`Overlay`]), and for
-//! metadata through a small cache of 4 KiB pages that also keeps changed pages until they are logged.
+//! A file's bytes as the formats see them: under what a replayed log says ([`Overlay`]), and for metadata through a
+//! small cache of pages (VHDX: 4 KiB, VHD: one sector) that also keeps changed pages until they are written.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io;
@@ -7,15 +7,22 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::format::{MIB, PAGE, PAGE_SIZE};
 use crate::disk::{DiskError, DiskErrorKind, Result};
 use crate::host_file::HostFile;
 
-/// 4 KiB of the file.
-pub type Page = [u8; PAGE_SIZE];
+/// VHDX logs and caches metadata by so many bytes.
+pub const PAGE_SIZE: usize = 4096;
+/// The same, to count with.
+pub const PAGE: u64 = PAGE_SIZE as u64;
 
-/// Unchanged pages that are kept: 256 KiB for each open image.
-const CLEAN_PAGES_MAX: usize = 64;
+/// A page of the file.
+pub type Page<const SIZE: usize = PAGE_SIZE> = [u8; SIZE];
+
+/// Changes of metadata: an offset of the file, and the bytes there.
+pub type Patches = Vec<(u64, Vec<u8>)>;
+
+/// Unchanged pages that are kept for each open image, in bytes.
+const CLEAN_BYTES_MAX: usize = 256 << 10;
 /// Zeros are written in pieces of this size.
 const ZERO_PIECE: usize = 1 << 20;
 
@@ -167,6 +174,13 @@ impl RawFile {
         Ok(())
     }
 
+    /// Makes the file this long; nothing behind it is needed.
+    pub fn cut(&self, length: u64) -> Result<()> {
+        self.file.set_len(length).map_err(|e| self.error(length, "cut the file", e))?;
+        self.length.store(length, Ordering::Release);
+        Ok(())
+    }
+
     /// Makes a range zero, by a hole where the file system can.
     pub fn punch_or_zero(&self, offset: u64, length: u64) -> Result<()> {
         if self.file.punch_hole(offset, length).map_err(|e| self.error(offset, "punch a hole", e))? {
@@ -190,15 +204,17 @@ impl RawFile {
 
 /// Pages of metadata: changed ones until they are logged, and some unchanged ones.
 #[derive(Debug, Default)]
-pub struct Pages {
-    dirty: BTreeMap<u64, Arc<Page>>,
-    clean: HashMap<u64, (Arc<Page>, u64)>,
+pub struct Pages<const SIZE: usize = PAGE_SIZE> {
+    dirty: BTreeMap<u64, Arc<Page<SIZE>>>,
+    clean: HashMap<u64, (Arc<Page<SIZE>>, u64)>,
     tick: u64,
 }
 
-impl Pages {
-    /// The page at an offset of the file (a multiple of 4 KiB).
-    pub fn page(&mut self, raw: &RawFile, offset: u64) -> Result<Arc<Page>> {
+impl<const SIZE: usize> Pages<SIZE> {
+    const LENGTH: u64 = SIZE as u64;
+
+    /// The page at an offset of the file (a multiple of its size).
+    pub fn page(&mut self, raw: &RawFile, offset: u64) -> Result<Arc<Page<SIZE>>> {
         self.tick += 1;
         if let Some(page) = self.dirty.get(&offset) {
             return Ok(page.clone());
@@ -213,15 +229,15 @@ impl Pages {
     }
 
     /// The same without keeping it, for walks over everything.
-    pub fn peek(&self, raw: &RawFile, offset: u64) -> Result<Arc<Page>> {
+    pub fn peek(&self, raw: &RawFile, offset: u64) -> Result<Arc<Page<SIZE>>> {
         match self.dirty.get(&offset).or_else(|| self.clean.get(&offset).map(|(page, _)| page)) {
             Some(page) => Ok(page.clone()),
             None => read_page(raw, offset),
         }
     }
 
-    fn keep(&mut self, offset: u64, page: Arc<Page>) {
-        if self.clean.len() >= CLEAN_PAGES_MAX
+    fn keep(&mut self, offset: u64, page: Arc<Page<SIZE>>) {
+        if self.clean.len() >= CLEAN_BYTES_MAX / SIZE
             && let Some(oldest) = self.clean.iter().min_by_key(|(_, (_, used))| *used).map(|(&at, _)| at)
         {
             self.clean.remove(&oldest);
@@ -234,8 +250,8 @@ impl Pages {
         let mut done = 0;
         while done < buf.len() {
             let at = offset + done as u64;
-            let inside = (at % PAGE) as usize;
-            let piece = (PAGE_SIZE - inside).min(buf.len() - done);
+            let inside = (at % Self::LENGTH) as usize;
+            let piece = (SIZE - inside).min(buf.len() - done);
             let page = self.page(raw, at - inside as u64)?;
             buf[done..done + piece].copy_from_slice(&page[inside..inside + piece]);
             done += piece;
@@ -246,7 +262,7 @@ impl Pages {
     /// Changes metadata bytes in memory. Nothing is changed if it fails.
     pub fn patch(&mut self, raw: &RawFile, patches: &[(u64, Vec<u8>)]) -> Result<()> {
         for (offset, bytes) in patches {
-            for at in pages_of(*offset, bytes.len() as u64) {
+            for at in pages_of::<SIZE>(*offset, bytes.len() as u64) {
                 if !self.dirty.contains_key(&at) {
                     let page = self.peek(raw, at)?;
                     self.clean.insert(at, (page, self.tick));
@@ -254,12 +270,12 @@ impl Pages {
             }
         }
         for (offset, bytes) in patches {
-            for at in pages_of(*offset, bytes.len() as u64) {
+            for at in pages_of::<SIZE>(*offset, bytes.len() as u64) {
                 if let Some((page, _)) = self.clean.remove(&at) {
                     self.dirty.entry(at).or_insert(page);
                 }
                 let page = Arc::make_mut(self.dirty.get_mut(&at).expect("read above"));
-                let (from, to) = (at.max(*offset), (at + PAGE).min(offset + bytes.len() as u64));
+                let (from, to) = (at.max(*offset), (at + Self::LENGTH).min(offset + bytes.len() as u64));
                 page[(from - at) as usize..(to - at) as usize]
                     .copy_from_slice(&bytes[(from - offset) as usize..(to - offset) as usize]);
             }
@@ -268,7 +284,7 @@ impl Pages {
     }
 
     /// Changed pages, by their offset.
-    pub fn dirty(&self) -> Vec<(u64, Arc<Page>)> {
+    pub fn dirty(&self) -> Vec<(u64, Arc<Page<SIZE>>)> {
         self.dirty.iter().map(|(&at, page)| (at, page.clone())).collect()
     }
 
@@ -278,7 +294,7 @@ impl Pages {
     }
 
     /// These pages stand in the file now; what was changed again since stays changed.
-    pub fn written(&mut self, pages: &[(u64, Arc<Page>)]) {
+    pub fn written(&mut self, pages: &[(u64, Arc<Page<SIZE>>)]) {
         for (offset, page) in pages {
             if self.dirty.get(offset).is_some_and(|now| Arc::ptr_eq(now, page)) {
                 self.dirty.remove(offset);
@@ -289,19 +305,16 @@ impl Pages {
 
     /// Forgets what was read from a range of the file that was made zero.
     pub fn forget(&mut self, offset: u64, length: u64) {
-        self.clean.retain(|&at, _| at + PAGE <= offset || at >= offset + length);
+        self.clean.retain(|&at, _| at + Self::LENGTH <= offset || at >= offset + length);
     }
 }
 
-fn pages_of(offset: u64, length: u64) -> impl Iterator<Item = u64> {
-    (offset / PAGE * PAGE..offset + length).step_by(PAGE_SIZE)
+fn pages_of<const SIZE: usize>(offset: u64, length: u64) -> impl Iterator<Item = u64> {
+    (offset - offset % SIZE as u64..offset + length).step_by(SIZE)
 }
 
-fn read_page(raw: &RawFile, offset: u64) -> Result<Arc<Page>> {
-    let mut page = [0; PAGE_SIZE];
+fn read_page<const SIZE: usize>(raw: &RawFile, offset: u64) -> Result<Arc<Page<SIZE>>> {
+    let mut page = [0; SIZE];
     raw.read(&mut page, offset, "read metadata")?;
     Ok(Arc::new(page))
 }
-
-/// The largest offset that we follow: well above the largest disk and its metadata.
-pub const FILE_SIZE_MAX: u64 = (65 << 40) + 512 * MIB;

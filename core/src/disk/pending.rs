@@ -5,7 +5,7 @@
 //! after another boot it is discarded. It never needs a flush.
 //!
 //! ```text
-//! "snappend", version u32, FileWriteGuid 16 bytes, length of the boot identifier u16, the boot identifier, CRC-32C u32
+//! "snappend", version u32, key 16 bytes, length of the boot identifier u16, the boot identifier, CRC-32C u32
 //! where the first change stands u64, CRC-32C of that u32
 //! then for each change: length u32, CRC-32C u32, and that many bytes of patches: offset u64, length u32, bytes
 //! ```
@@ -16,11 +16,12 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use super::format::Guid;
-use super::metadata::Patches;
-use super::pages::RawFile;
-use crate::disk::{DiskError, Result};
+use super::pages::{Patches, RawFile};
+use super::{DiskError, Result};
 use crate::host_file::{HostFile, SharedHost, read_file};
+
+/// What an image changes whenever another opening begins to write: VHDX the FileWriteGuid, VHD the unique id.
+pub type Key = [u8; 16];
 
 const SIGNATURE: &[u8; 8] = b"snappend";
 const VERSION: u32 = 2;
@@ -51,20 +52,20 @@ impl Pending {
         Self { host: host.clone(), path: name.into(), boot_id: host.boot_id(), file: None, length: 0, head: 0, committing: 0 }
     }
 
-    /// The changes in the side file of an image whose FileWriteGuid is `file_write_guid`, if they are of this boot.
-    pub fn read(&self, file_write_guid: Guid) -> Result<Vec<Patches>> {
+    /// The changes in the side file of an image that has this key, if they are of this boot.
+    pub fn read(&self, key: Key) -> Result<Vec<Patches>> {
         match read_file(&*self.host, &self.path, LENGTH_MAX) {
-            Ok(bytes) => Ok(parse(&bytes, file_write_guid, &self.boot_id)),
+            Ok(bytes) => Ok(parse(&bytes, key, &self.boot_id)),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
             Err(error) => Err(DiskError::io(&self.path, "read the pending changes", error)),
         }
     }
 
     /// Adds one change; it survives a kill when this returns.
-    pub fn append(&mut self, file_write_guid: Guid, patches: &Patches) -> Result<()> {
+    pub fn append(&mut self, key: Key, patches: &Patches) -> Result<()> {
         let mut bytes = Vec::new();
         if self.length == 0 {
-            bytes = self.header(file_write_guid);
+            bytes = self.header(key);
             self.head = bytes.len() as u64;
             bytes.extend(first(self.head + FIRST_LENGTH));
         }
@@ -91,10 +92,10 @@ impl Pending {
         Ok(())
     }
 
-    fn header(&self, file_write_guid: Guid) -> Vec<u8> {
+    fn header(&self, key: Key) -> Vec<u8> {
         let mut bytes = SIGNATURE.to_vec();
         bytes.extend(VERSION.to_le_bytes());
-        bytes.extend(file_write_guid.0);
+        bytes.extend(key);
         bytes.extend((self.boot_id.len() as u16).to_le_bytes());
         bytes.extend(self.boot_id.as_bytes());
         bytes.extend(crc32c::crc32c(&bytes).to_le_bytes());
@@ -139,11 +140,10 @@ impl Pending {
     }
 }
 
-/// Whether changes stay inside the file and off its headers: the side file may be a stranger's.
-pub fn fits(patches: &Patches, raw: &RawFile) -> bool {
+/// Whether changes stay inside the file and behind its first headers: the side file may be a stranger's.
+pub fn fits(patches: &Patches, raw: &RawFile, headers_end: u64) -> bool {
     patches.iter().all(|(offset, bytes)| {
-        *offset >= super::format::REGION_TABLE_OFFSETS[0]
-            && offset.checked_add(bytes.len() as u64).is_some_and(|end| end <= raw.len())
+        *offset >= headers_end && offset.checked_add(bytes.len() as u64).is_some_and(|end| end <= raw.len())
     })
 }
 
@@ -178,10 +178,10 @@ fn take_u32(bytes: &mut &[u8]) -> Option<u32> {
 }
 
 /// All whole records; none where the header isn't right for this image and this boot.
-fn parse(bytes: &[u8], file_write_guid: Guid, boot_id: &str) -> Vec<Patches> {
+fn parse(bytes: &[u8], key: Key, boot_id: &str) -> Vec<Patches> {
     let mut changes = Vec::new();
     let mut rest = bytes;
-    if header_is_ours(&mut rest, bytes, file_write_guid, boot_id) != Some(true) {
+    if header_is_ours(&mut rest, bytes, key, boot_id) != Some(true) {
         return changes;
     }
     match first_record(&mut rest).and_then(|at| bytes.get(at as usize..)) {
@@ -194,8 +194,8 @@ fn parse(bytes: &[u8], file_write_guid: Guid, boot_id: &str) -> Vec<Patches> {
     changes
 }
 
-fn header_is_ours(rest: &mut &[u8], all: &[u8], file_write_guid: Guid, boot_id: &str) -> Option<bool> {
-    let right = take(rest, 8)? == SIGNATURE && take_u32(rest)? == VERSION && take(rest, 16)? == file_write_guid.0;
+fn header_is_ours(rest: &mut &[u8], all: &[u8], key: Key, boot_id: &str) -> Option<bool> {
+    let right = take(rest, 8)? == SIGNATURE && take_u32(rest)? == VERSION && take(rest, 16)? == key;
     let length = u16::from_le_bytes(take(rest, 2)?.try_into().ok()?);
     let right = right && take(rest, length.into())? == boot_id.as_bytes();
     let covered = all.len() - rest.len();
@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn a_torn_last_record_and_another_boot_are_ignored() {
-        let guid = Guid([7; 16]);
+        let guid = [7; 16];
         let host = crate::host_file::OsHost::shared();
         let dir = tempfile::tempdir().unwrap();
         let mut pending = Pending::new(&host, &dir.path().join("a.vhdx"));
@@ -234,7 +234,7 @@ mod tests {
             pending.append(guid, change).unwrap();
         }
         assert_eq!(pending.read(guid).unwrap(), changes);
-        assert_eq!(pending.read(Guid([8; 16])).unwrap(), Vec::<Patches>::new());
+        assert_eq!(pending.read([8; 16]).unwrap(), Vec::<Patches>::new());
         let bytes = std::fs::read(&pending.path).unwrap();
         assert_eq!(parse(&bytes, guid, "another boot"), Vec::<Patches>::new());
         for length in 0..bytes.len() {

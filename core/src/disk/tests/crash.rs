@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use super::options;
+use super::{FORMATS, options};
 use crate::disk::{self, Image, ImageFormat};
 use crate::host_file::Access;
 use crate::testing::{CrashMode, CrashPoint, MemHost, Random, for_some_crash_points};
@@ -11,7 +11,7 @@ use crate::units::ByteCount;
 
 const SECTOR: u64 = 512;
 const SIZE: u64 = (4 << 20) + 3 * SECTOR;
-const PATH: &str = "/leaf.vhdx";
+const PATH: &str = "/leaf";
 
 /// Per sector what it may read as after a crash: stamps, 0 being zeros.
 #[derive(Clone)]
@@ -44,11 +44,11 @@ fn sectors(stamp: u32, count: u64) -> Vec<u8> {
     stamp.to_le_bytes().repeat((count * SECTOR / 4) as usize)
 }
 
-fn prepare(host: &MemHost, differencing: bool) -> Expected {
+fn prepare(host: &MemHost, format: ImageFormat, differencing: bool) -> Expected {
     let host = host.shared();
-    let options = options(1, SECTOR as u32, SIZE);
-    let base = Path::new(if differencing { "/base.vhdx" } else { PATH });
-    let base = disk::create(&host, base, ImageFormat::Vhdx, &options).unwrap();
+    let options = options(ByteCount::mib(1), SECTOR as u32, SIZE);
+    let base = Path::new(if differencing { "/base" } else { PATH });
+    let base = disk::create(&host, base, format, &options).unwrap();
     let leaf = match differencing {
         true => disk::create_child(&host, Path::new(PATH), &*base, options.block_size).unwrap(),
         false => base.clone(),
@@ -110,10 +110,10 @@ fn change(image: &Arc<dyn Image>, expected: &mut Expected, seed: u64) {
     }
 }
 
-fn check(host: &MemHost, expected: &Expected, point: CrashPoint) {
+fn check(host: &MemHost, format: ImageFormat, expected: &Expected, point: CrashPoint) {
     let host = host.shared();
     for access in [Access::Look, Access::Write] {
-        let image = disk::open(&host, Path::new(PATH), ImageFormat::Vhdx, access).unwrap();
+        let image = disk::open(&host, Path::new(PATH), format, access).unwrap();
         assert_eq!(image.check().unwrap(), Vec::<String>::new(), "{access:?} {point:?}");
         let mut content = vec![0; SIZE as usize];
         image.read_at(&mut content, 0).unwrap();
@@ -134,42 +134,50 @@ fn check(host: &MemHost, expected: &Expected, point: CrashPoint) {
         }
     }
     // And it goes on.
-    let image = disk::open(&host, Path::new(PATH), ImageFormat::Vhdx, Access::Write).unwrap();
+    let image = disk::open(&host, Path::new(PATH), format, Access::Write).unwrap();
     image.write_at(&sectors(99, 3), 1000 * SECTOR).unwrap();
     image.freeze().unwrap();
-    assert!(!host.exists(Path::new("/leaf.vhdx.pending")), "{point:?}");
+    assert!(!host.exists(Path::new("/leaf.pending")), "{point:?}");
 }
 
 #[test]
 fn acknowledged_survives_a_kill_and_flushed_a_loss_of_power() {
-    for (seed, differencing) in [(11, true), (12, false), (13, true)] {
+    for (format, (seed, differencing)) in
+        FORMATS.iter().flat_map(|format| [(11, true), (12, false), (13, true)].map(|case| (*format, case)))
+    {
         for_some_crash_points(
             seed,
             60,
-            |host| prepare(host, differencing),
+            |host| prepare(host, format, differencing),
             |host, expected| {
                 let mut expected = expected.clone();
-                if let Ok(image) = disk::open(&host.shared(), Path::new(PATH), ImageFormat::Vhdx, Access::Write) {
+                if let Ok(image) = disk::open(&host.shared(), Path::new(PATH), format, Access::Write) {
                     change(&image, &mut expected, seed);
                     // As a kill does it: nobody closes anything.
                     std::mem::forget(image);
                 }
                 expected
             },
-            |host, _, expected, point| check(host, &expected, point),
+            |host, _, expected, point| check(host, format, &expected, point),
         );
     }
 }
 
 #[test]
 fn growing_relinking_and_dropping_the_parent_happen_or_not() {
+    for format in FORMATS {
+        change_what_the_image_is(format);
+    }
+}
+
+fn change_what_the_image_is(format: ImageFormat) {
     let bigger = SIZE + (3 << 20);
     for_some_crash_points(
         14,
         80,
-        |host| prepare(host, true),
+        |host| prepare(host, format, true),
         |host, _| {
-            let image = disk::open(&host.shared(), Path::new(PATH), ImageFormat::Vhdx, Access::Write)?;
+            let image = disk::open(&host.shared(), Path::new(PATH), format, Access::Write)?;
             image.grow(ByteCount(bigger))?;
             image.set_linkage(uuid::Uuid::from_u128(1), Some(uuid::Uuid::from_u128(2)))?;
             image.become_base()?;
@@ -177,13 +185,14 @@ fn growing_relinking_and_dropping_the_parent_happen_or_not() {
             disk::Result::<()>::Ok(())
         },
         |host, expected, done, point| {
-            let image = disk::open(&host.shared(), Path::new(PATH), ImageFormat::Vhdx, Access::Look).unwrap();
+            let image = disk::open(&host.shared(), Path::new(PATH), format, Access::Look).unwrap();
             let info = image.info();
             assert_eq!(image.check().unwrap(), Vec::<String>::new(), "{point:?}");
             assert!([SIZE, bigger].contains(&info.virtual_size.0), "{point:?}");
             if let Some(link) = &info.parent {
                 let new = link.linkage == uuid::Uuid::from_u128(1);
-                assert_eq!(link.linkage2, new.then(|| uuid::Uuid::from_u128(2)), "{point:?}");
+                let two = new && format == ImageFormat::Vhdx;
+                assert_eq!(link.linkage2, two.then(|| uuid::Uuid::from_u128(2)), "{point:?}");
             }
             assert!(done.is_err() || info.parent.is_none() && info.virtual_size.0 == bigger, "{point:?}");
             let mut content = vec![0; info.virtual_size.0 as usize];
