@@ -12,6 +12,8 @@ use snaptree_core::engine::Refusal;
 use snaptree_core::host_file::{Access, OsHost, SharedHost};
 use snaptree_core::units::ByteCount;
 
+#[cfg(unix)]
+use super::nbd;
 use super::output::Output;
 use super::{Common, Done, Failure, parse};
 
@@ -78,6 +80,14 @@ pub enum Verb {
         #[arg(long)]
         into: Option<PathBuf>,
     },
+    /// Serves the disk that the image shows over NBD until Ctrl+C.
+    #[cfg(unix)]
+    Serve {
+        #[command(flatten)]
+        image: Image,
+        #[command(flatten)]
+        at: nbd::At,
+    },
 }
 
 /// An image, and where its parents may be.
@@ -121,6 +131,15 @@ pub fn run(verb: &Verb, common: &Common, output: &Output) -> Done {
             change::create(file, parent.as_deref(), &new, common, output)
         }
         Verb::Write { image, offset } => change::write(image, *offset, common, output),
+        #[cfg(unix)]
+        Verb::Serve { image, at } => {
+            if !at.read_only {
+                image.refuse_if_read()?;
+            }
+            let access = if common.what_if { Access::Look } else { nbd::access(at.read_only) };
+            let name = image.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            at.serve(vec![(name, image.file.display().to_string(), image.open(access)?)], at.read_only, common, output)
+        }
         Verb::Merge { image, into } => change::merge(image, into.as_deref(), common, output),
     }
 }
