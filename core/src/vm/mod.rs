@@ -7,6 +7,8 @@
 //!        a write or a flush that finds the volume full ─> paused by itself (met_full); resume does it again
 //! ```
 
+#[cfg(unix)]
+pub mod qemu;
 pub mod workload;
 
 use std::sync::Arc;
@@ -31,6 +33,10 @@ pub enum VmError {
     /// A disk, or the file of saved memory, failed or is wrong.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// QEMU doesn't do what it was asked.
+    #[cfg(unix)]
+    #[error(transparent)]
+    Qmp(#[from] qemu::qmp::QmpError),
     /// It can't be, and why.
     #[error("{0}")]
     Refused(String),
