@@ -11,6 +11,7 @@
 //!   cost/      pure: read cost, merge estimate, calibration, forecast, advice
 //!   merge/     plan (pure), execute in bounded steps, recover
 //!   window/    pure: maintenance windows and the plan of merges
+//!   nbd/       serves a disk to others, over a unix socket
 //!   vm/        what runs a machine; the built-in workload
 //!   engine/    commands in, events out; jobs; the same over a socket
 //! ```
@@ -24,6 +25,8 @@ pub mod fresh;
 pub mod host_file;
 pub mod memory;
 pub mod merge;
+#[cfg(unix)]
+pub mod nbd;
 pub mod snapshot;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]

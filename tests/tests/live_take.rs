@@ -6,15 +6,15 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use snaptree_core::chain::{Chain, Gate};
+use snaptree_core::chain::{BlockDevice, Chain, Gate};
 use snaptree_core::clock::SystemClock;
 use snaptree_core::disk;
 use snaptree_core::engine::{Command, Power};
 use snaptree_core::host_file::{Access, OsHost};
 use snaptree_core::snapshot::{MachineId, SnapshotId, WorkloadProfile};
 use snaptree_core::units::ByteCount;
+use snaptree_core::vm::Setup;
 use snaptree_core::vm::workload::Workload;
-use snaptree_core::vm::{BlockDevice, Setup};
 use snaptree_tests::driver::Driver;
 
 const MEMORY: ByteCount = ByteCount::mib(32);

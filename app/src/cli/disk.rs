@@ -13,6 +13,8 @@ use snaptree_core::engine::Refusal;
 use snaptree_core::host_file::{Access, OsHost, SharedHost};
 use snaptree_core::units::ByteCount;
 
+#[cfg(unix)]
+use super::nbd;
 use super::output::Output;
 use super::{Common, Done, Failure, parse};
 
@@ -100,6 +102,14 @@ pub enum Verb {
         #[arg(long)]
         into: Option<PathBuf>,
     },
+    /// Serves the disk that the image shows over NBD until Ctrl+C.
+    #[cfg(unix)]
+    Serve {
+        #[command(flatten)]
+        image: Image,
+        #[command(flatten)]
+        at: nbd::At,
+    },
 }
 
 /// An image, and where its parents may be.
@@ -145,6 +155,15 @@ pub fn run(verb: &Verb, common: &Common, output: &Output) -> Done {
         Verb::Write { image, offset } => change::write(image, *offset, common, output),
         Verb::Convert { image, to, raw, kind } => convert::convert(image, to, *raw, *kind, common, output),
         Verb::Flatten { image, to } => convert::flatten(image, to, common, output),
+        #[cfg(unix)]
+        Verb::Serve { image, at } => {
+            if !at.read_only {
+                image.refuse_if_read()?;
+            }
+            let access = if common.what_if { Access::Look } else { nbd::access(at.read_only) };
+            let name = image.file.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            at.serve(vec![(name, image.file.display().to_string(), image.open(access)?)], at.read_only, common, output)
+        }
         Verb::Merge { image, into } => change::merge(image, into.as_deref(), common, output),
     }
 }

@@ -37,6 +37,7 @@ With --json a call prints one document. Sizes are bytes, times are seconds, inst
   disk check             {file, problems: [{file, problem}]}
   disk hash              {file, size, sha256}
   disk merge             {moved, freed, finished}
+  disk serve, nbd        {socket, exports: [{name, size, read_only, uri}]}, once they are served
   advise                 [{machine, id, severity, kind, action, sentence}], what is safe to delete among them
   plan                   {made, until, windows, merges: [{machine, id, disk, volume, verdict, sentence, pieces:
                            [{window, occurrence, window_end, start, p50_end, p90_end, bytes, resumes, down_from,

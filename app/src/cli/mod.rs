@@ -19,6 +19,8 @@ mod json;
 mod machine;
 mod merge;
 mod names;
+#[cfg(unix)]
+mod nbd;
 mod output;
 mod parse;
 mod plan;
@@ -88,6 +90,8 @@ enum Verb {
     /// Looks at disk images and changes them, outside of any library.
     #[command(subcommand)]
     Disk(disk::Verb),
+    #[cfg(unix)]
+    Nbd(nbd::Nbd),
     /// Carries out the plan while nobody looks.
     Agent(agent::Run),
     /// Says what somebody should look at.
@@ -175,6 +179,8 @@ fn run(common: &Common, verb: Verb, output: &Output) -> Done {
         Verb::Trash(verb) => merge::run_trash(&verb, common, output),
         Verb::Workload(verb) => workload::run(&verb, common, output),
         Verb::Disk(verb) => disk::run(&verb, common, output),
+        #[cfg(unix)]
+        Verb::Nbd(verb) => nbd::run(&verb, common, output),
         Verb::Agent(verb) => agent::run(&verb, common, output),
         Verb::Advise(verb) => advise::run(&verb, common, output),
         Verb::Serve(verb) => serve::run(&verb, common),

@@ -61,6 +61,8 @@ fn every_verb_of_the_design_is_understood() {
         "disk convert a.img b.vhd --raw",
         "disk flatten a.avhdx b.vhdx",
         "disk merge a.avhdx --into b.vhdx",
+        "disk serve a.avhdx --socket /run/s --read-only",
+        "nbd WEB01 --disk disk0 --snapshot one --socket s",
         "plan",
         "plan --from 2026-06-06 --to 2026-06-07 --export ics plan.ics",
         "plan --export csv --json",

@@ -20,6 +20,7 @@ use crate::units::ByteCount;
 
 mod changes;
 mod convert;
+mod device;
 mod folder;
 mod gate;
 mod live;
@@ -30,6 +31,7 @@ mod resolve;
 mod tests;
 
 pub use convert::{Conversion, Source, Target, convert};
+pub use device::{BlockDevice, Layer};
 pub use folder::{Folder, FolderImage, ParentState};
 pub use gate::Gate;
 pub use live::{Flaw, GRAIN, Held, LiveRun};
@@ -152,12 +154,15 @@ impl Chain {
     /// Where the range isn't whole sectors of the disk, or an image can't be read.
     pub fn stretches(&self, offset: u64, length: u64) -> Result<Vec<Stretch>> {
         self.check_range(offset, length)?;
-        let links = self.map.links();
+        Self::stretches_of(&self.map.links(), offset, length)
+    }
+
+    fn stretches_of(links: &Links, offset: u64, length: u64) -> Result<Vec<Stretch>> {
         let mut stretches: Vec<Stretch> = Vec::new();
         let mut at = offset;
         while at < offset + length {
             let step = (STRETCHES_STEP - at % STRETCHES_STEP).min(offset + length - at);
-            for Piece { offset, length, place } in resolve(&links, at, step)? {
+            for Piece { offset, length, place } in resolve(links, at, step)? {
                 let (owner, zero) = match place {
                     Place::Data { owner, .. } => (Some(owner), false),
                     Place::Zero { owner } => (Some(owner), true),

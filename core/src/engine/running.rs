@@ -7,13 +7,13 @@ use std::time::Duration;
 use super::room::Room;
 use super::sight::OpenImages;
 use super::{EngineOptions, Refusal};
-use crate::chain::{Chain, Gate};
+use crate::chain::{BlockDevice, Chain, Gate};
 use crate::disk::Image;
 use crate::host_file::Access;
 use crate::snapshot::{DiskId, ImageId, Machine};
 use crate::store::MachineStore;
 use crate::units::{ByteCount, ByteRate};
-use crate::vm::{self, BlockDevice, Guest, Setup};
+use crate::vm::{self, Guest, Setup};
 
 /// A machine whose lock this process holds.
 pub(super) struct Owned {

@@ -9,6 +9,7 @@
 //! ReferenceDisk   a disk as a plain list of sectors
 //! FakeClock       time that moves when the test says so
 //! SimulatedVolume a volume that fills, and on which merges take their time, with habits nobody is told
+//! NbdClient       a client of NBD that says what it is told to, right or wrong
 //! Random          small, seeded, the same everywhere
 //! ```
 
@@ -16,6 +17,8 @@ mod conformance;
 mod crash_points;
 mod fake_clock;
 mod mem_host;
+#[cfg(unix)]
+mod nbd_client;
 mod pages;
 mod ram_image;
 mod random;
@@ -26,6 +29,8 @@ pub use conformance::{ImageMaker, RamImageMaker, image_conformance};
 pub use crash_points::{CrashPoint, EveryStep, for_each_crash_point, for_some_crash_points};
 pub use fake_clock::FakeClock;
 pub use mem_host::{CrashMode, Door, Fault, MemHost};
+#[cfg(unix)]
+pub use nbd_client::{NbdAnswer, NbdClient, NbdFacts, OptionReply};
 pub use ram_image::RamImage;
 pub use random::Random;
 pub use reference_disk::ReferenceDisk;

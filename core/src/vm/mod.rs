@@ -7,9 +7,10 @@
 //!        a write or a flush that finds the volume full ─> paused by itself (met_full); resume does it again
 //! ```
 
+#[cfg(unix)]
+pub mod qemu;
 pub mod workload;
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +19,7 @@ use image::{ExtendedColorType, ImageEncoder};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use crate::chain::Chain;
+use crate::chain::BlockDevice;
 use crate::clock::SharedClock;
 use crate::disk::{self, DiskError};
 use crate::host_file::HostFile;
@@ -26,49 +27,16 @@ use crate::memory::{Capture, SaveProgress, SaveReport};
 use crate::snapshot::{Configuration, MachineKind};
 use crate::units::ByteCount;
 
-/// A disk, as the guest sees it. Whole sectors; several threads at once.
-pub trait BlockDevice: Send + Sync + fmt::Debug {
-    /// Size of the disk.
-    fn size(&self) -> ByteCount;
-    /// Reads.
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> disk::Result<()>;
-    /// Writes.
-    fn write_at(&self, buf: &[u8], offset: u64) -> disk::Result<()>;
-    /// Zeroes.
-    fn write_zeroes(&self, offset: u64, length: u64) -> disk::Result<()>;
-    /// Zeroes what isn't needed any more, so that its space comes back.
-    fn trim(&self, offset: u64, length: u64) -> disk::Result<()>;
-    /// Makes everything acknowledged durable.
-    fn flush(&self) -> disk::Result<()>;
-}
-
-impl BlockDevice for Chain {
-    fn size(&self) -> ByteCount {
-        self.virtual_size()
-    }
-    fn read_at(&self, buf: &mut [u8], offset: u64) -> disk::Result<()> {
-        Self::read_at(self, buf, offset)
-    }
-    fn write_at(&self, buf: &[u8], offset: u64) -> disk::Result<()> {
-        Self::write_at(self, buf, offset)
-    }
-    fn write_zeroes(&self, offset: u64, length: u64) -> disk::Result<()> {
-        Self::write_zeroes(self, offset, length)
-    }
-    fn trim(&self, offset: u64, length: u64) -> disk::Result<()> {
-        Self::trim(self, offset, length)
-    }
-    fn flush(&self) -> disk::Result<()> {
-        Self::flush(self)
-    }
-}
-
 /// Why a machine doesn't do what it was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum VmError {
     /// A disk, or the file of saved memory, failed or is wrong.
     #[error(transparent)]
     Disk(#[from] DiskError),
+    /// QEMU doesn't do what it was asked.
+    #[cfg(unix)]
+    #[error(transparent)]
+    Qmp(#[from] qemu::qmp::QmpError),
     /// It can't be, and why.
     #[error("{0}")]
     Refused(String),

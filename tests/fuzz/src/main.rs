@@ -2,7 +2,7 @@
 //! file that is only looked at or that is refused, or lose what a node stands on; an error names its file.
 //!
 //! ```text
-//! fuzz [--target image|chain|manifest|socket] [--seed S] [--seconds N] [--only CASE]
+//! fuzz [--target image|chain|manifest|socket|nbd] [--seed S] [--seconds N] [--only CASE]
 //! ```
 //!
 //! | target | what is fed |
@@ -11,6 +11,7 @@
 //! | chain | four images: their links, the journal of a merge of files, and a machine that writes |
 //! | manifest | a machine's folder: machine.json, journals of all operations, library.json, saved memory, links |
 //! | socket | what clients send to the owner of a running machine, and how they leave |
+//! | nbd | what clients of NBD send, and how they leave |
 //!
 //! Without `--target` all of them run, one after the other, each for so many seconds (60 if not said). A case follows from the
 //! seed and its number alone, so the line that is printed for a failure repeats it. The cases run in a second process with
@@ -26,6 +27,8 @@ mod image;
 mod json;
 #[cfg(unix)]
 mod manifest;
+#[cfg(unix)]
+mod nbd;
 #[cfg(unix)]
 mod runner;
 #[cfg(unix)]

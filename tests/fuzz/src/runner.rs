@@ -12,12 +12,12 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, setrlimit};
 use snaptree_core::testing::Random;
 
-use super::{chain, image, manifest, socket};
+use super::{chain, image, manifest, nbd, socket};
 
-const USAGE: &str = "fuzz [--target image|chain|manifest|socket] [--seed S] [--seconds N] [--only CASE]
+const USAGE: &str = "fuzz [--target image|chain|manifest|socket|nbd] [--seed S] [--seconds N] [--only CASE]
 Feeds damaged and made-up input to the engine; without --target to all, each for N seconds (60). Seed 1 if not said.
 A line FAILED: ... ends with the arguments that repeat the case.";
-const TARGETS: [&str; 4] = ["image", "chain", "manifest", "socket"];
+const TARGETS: [&str; 5] = ["image", "chain", "manifest", "socket", "nbd"];
 
 /// A case that takes longer stands still.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -167,6 +167,7 @@ fn run_cases(options: &Options, first: u64, place: &Path) -> u32 {
         "image" => Box::new(image::ImageTarget::new()),
         "chain" => Box::new(chain::ChainTarget::new()),
         "manifest" => Box::new(manifest::ManifestTarget::new()),
+        "nbd" => Box::new(nbd::NbdTarget::new()),
         _ => Box::new(socket::SocketTarget::new()),
     };
     std::panic::set_hook(Box::new(|panic| {
@@ -175,7 +176,7 @@ fn run_cases(options: &Options, first: u64, place: &Path) -> u32 {
         }
     }));
     // What the target itself needs is there: from now on memory is what a case takes.
-    let most = Some(if options.target == "socket" { 4 << 30 } else { 1 << 30 });
+    let most = Some(if ["socket", "nbd"].contains(&&*options.target) { 4 << 30 } else { 1 << 30 });
     setrlimit(Resource::As, Rlimit { current: most, maximum: most }).expect("a limit of memory");
     let progress = File::options().write(true).open(place).expect("the file of progress");
     for case in first.. {

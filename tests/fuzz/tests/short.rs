@@ -37,6 +37,11 @@ fn manifests_journals_and_memory() {
 }
 
 #[test]
+fn clients_of_nbd() {
+    run("nbd");
+}
+
+#[test]
 fn sockets() {
     run("socket");
 }

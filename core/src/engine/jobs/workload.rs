@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Context, Job, Step};
+use crate::chain::BlockDevice;
 use crate::engine::{Answer, Refusal};
 use crate::host_file::Access;
 use crate::memory::{self, GuestMemory};
 use crate::snapshot::SnapshotId;
 use crate::units::ByteCount;
 use crate::vm::workload::{Verifier, Workload};
-use crate::vm::{BlockDevice, Setup, VerifyReport};
+use crate::vm::{Setup, VerifyReport};
 
 use super::super::running::in_order;
 

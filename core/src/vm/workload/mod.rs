@@ -37,7 +37,8 @@ use self::layout::{DISK_WORKERS, Layout, MEMORY_WORKERS, PICTURE_WORKER, UNIT, U
 use self::picture::Figures;
 use self::stamp::{Found, Random, look_at_unit};
 use self::state::{Entry, Header, WorkerState};
-use super::{BlockDevice, Frame, Result, Setup, VmError, WorkloadCounters};
+use super::{Frame, Result, Setup, VmError, WorkloadCounters};
+use crate::chain::BlockDevice;
 use crate::clock::SharedClock;
 use crate::memory::{self, GuestMemory, PAGE_SIZE};
 use crate::snapshot::WorkloadProfile;

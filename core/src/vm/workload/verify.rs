@@ -10,11 +10,12 @@
 
 use std::sync::Arc;
 
-use super::super::{BlockDevice, Result, VerifyReport, VmError};
+use super::super::{Result, VerifyReport, VmError};
 use super::layout::{Layout, PICTURE_WORKER, UNIT, Units};
 use super::stamp::{Found, NO_UNIT, SectorStamp, check_page, look_at_unit};
 use super::state::{self, Header, WorkerState, is_state_page};
 use super::{DISK_WORKERS, MOST_WORDS, READ_UNITS, read_units};
+use crate::chain::BlockDevice;
 use crate::memory::{GuestMemory, PAGE_SIZE};
 use crate::units::ByteCount;
 

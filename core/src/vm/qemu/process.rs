@@ -1,0 +1,132 @@
+//! QEMU's process, from its start to its end.
+
+use std::ffi::OsString;
+use std::io::Read;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::qmp::{self, Qmp};
+use crate::vm::{Result, VmError};
+
+/// What QEMU does at once is given so long, on a computer that is busy.
+pub(super) const AT_ONCE: Duration = Duration::from_secs(10);
+/// How long it may take until its monitor listens.
+pub(super) const START: Duration = Duration::from_secs(20);
+/// So much of what it says is kept.
+const SAID_MAX: usize = 4096;
+
+/// A QEMU that runs; it is killed when this is dropped.
+#[derive(Debug)]
+pub(super) struct Process {
+    child: Mutex<Child>,
+    /// The end of what it said.
+    said: Arc<Mutex<Vec<u8>>>,
+    pub qmp: Qmp,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Keeps the end of what a process says until it ends.
+fn keep(mut from: impl Read, said: &Mutex<Vec<u8>>) {
+    let mut part = [0; 512];
+    while let Ok(length @ 1..) = from.read(&mut part) {
+        let mut said = lock(said);
+        said.extend_from_slice(&part[..length]);
+        let over = said.len().saturating_sub(SAID_MAX);
+        said.drain(..over);
+    }
+}
+
+impl Process {
+    /// Starts it; its monitor can be asked when this returns, after `limit` at most.
+    pub fn start(program: &Path, arguments: &[OsString], monitor: &Path, limit: Duration) -> Result<Self> {
+        let mut command = Command::new(program);
+        command.args(arguments).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
+        // What ends this process by the terminal doesn't end the machine.
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let refused = |error: std::io::Error| VmError::Refused(format!("{} can't be started: {error}", program.display()));
+        let mut child = command.spawn().map_err(refused)?;
+        let said = Arc::new(Mutex::new(Vec::new()));
+        if let Some(errors) = child.stderr.take() {
+            let keeping = said.clone();
+            thread::Builder::new().name("qemu".into()).spawn(move || keep(errors, &keeping)).map_err(refused)?;
+        }
+        let until = Instant::now() + limit;
+        loop {
+            // Its monitor's file can be there from another one that was killed.
+            match Qmp::connect(monitor, Duration::from_millis(20)) {
+                Ok(qmp) => return Ok(Self { child: Mutex::new(child), said, qmp }),
+                Err(error) => {
+                    let ended = child.try_wait().map_err(refused)?;
+                    if ended.is_none() && Instant::now() < until {
+                        continue;
+                    }
+                    let _ = child.kill();
+                    let _ = child.wait();
+                    return Err(match ended {
+                        Some(status) => VmError::Refused(ended_with(&status.to_string(), &said)),
+                        None => error.into(),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Asks for something that is done at once.
+    pub fn ask(&self, command: &str, arguments: Value) -> qmp::Result<Value> {
+        self.qmp.ask(command, arguments, AT_ONCE)
+    }
+
+    /// Why it ended, if it did.
+    pub fn ended(&self) -> Option<String> {
+        let status = lock(&self.child).try_wait().ok()??;
+        Some(ended_with(&status.to_string(), &self.said))
+    }
+
+    /// Waits for its end; whether it came.
+    pub fn wait(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        loop {
+            if !matches!(lock(&self.child).try_wait(), Ok(None)) {
+                return true;
+            }
+            if Instant::now() >= until {
+                return false;
+            }
+            thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Ends it now; it is gone when this returns.
+    pub fn end(&self) {
+        // It may be gone already.
+        let _ = self.qmp.ask("quit", json!({}), Duration::from_secs(2));
+        if !self.wait(Duration::from_secs(2)) {
+            let _ = lock(&self.child).kill();
+            let _ = lock(&self.child).wait();
+        }
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = lock(&self.child).kill();
+        let _ = lock(&self.child).wait();
+    }
+}
+
+fn ended_with(status: &str, said: &Mutex<Vec<u8>>) -> String {
+    let said = lock(said).clone();
+    let text = String::from_utf8_lossy(&said);
+    match text.lines().rev().find(|line| !line.trim().is_empty()) {
+        Some(line) => format!("QEMU has ended ({status}): {}", line.trim()),
+        None => format!("QEMU has ended ({status})"),
+    }
+}
