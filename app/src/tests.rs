@@ -212,6 +212,39 @@ fn the_palette_runs_a_command_and_says_why_another_cannot_be_run() {
 }
 
 #[test]
+fn what_a_machine_is_warned_about_is_set_in_a_dialog() {
+    let (mut window, fake, _folder) = usual();
+    window.get_by_label_contains("FILES01, machine").click();
+    window.run_steps(2);
+    window.get_by_label("More").click();
+    window.run_steps(3);
+    window.get_by_label("Settings…").click();
+    window.run_steps(3);
+    window.get_by_label("usually 72 h: VMware's advice, as a snapshot is no backup");
+    window.get_by_label("Nothing is changed yet.");
+    let button = |window: &Window| window.get_by_label("Keep the settings").accesskit_node().is_disabled();
+    assert!(button(&window));
+    window.get_by_role_and_label(egui::accesskit::Role::SpinButton, "Warn at this depth").focus();
+    window.run_steps(2);
+    for _ in 0..3 {
+        window.key_press(egui::Key::ArrowUp);
+        window.run_steps(2);
+    }
+    assert!(!button(&window));
+    window.get_by_role_and_label(egui::accesskit::Role::SpinButton, "Empty the trash after").focus();
+    window.run_steps(2);
+    window.event(egui::Event::Text("48".into()));
+    window.run_steps(2);
+    window.get_by_label("Keep the settings").click();
+    window.run_steps(3);
+    let done = fake.done();
+    let [Command::SetSettings { machine, settings }] = done.as_slice() else { panic!("{done:?}") };
+    assert_eq!(*machine, fabricated::machine_id("FILES01"));
+    let usual = snaptree_core::snapshot::Settings::default();
+    assert_eq!(*settings, snaptree_core::snapshot::Settings { warn_depth: 9, trash_hours: 48, ..usual });
+}
+
+#[test]
 fn arrows_walk_the_tree_and_space_ticks() {
     let (mut window, _, _folder) = usual();
     window.get_by_label_contains("SQL02, machine").click();

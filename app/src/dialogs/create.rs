@@ -1,6 +1,6 @@
 //! Create a machine.
 
-use egui::{DragValue, Ui};
+use egui::Ui;
 use snaptree_core::disk::ImageFormat;
 use snaptree_core::engine::{Command, CreateMachine};
 use snaptree_core::snapshot::{MachineKind, WorkloadProfile};
@@ -9,6 +9,7 @@ use snaptree_core::units::ByteCount;
 use super::{Foot, facts, field, focus_first};
 use crate::action::Action;
 use crate::model::Model;
+use crate::widgets::whole_number;
 
 /// What is typed.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,14 +33,14 @@ impl Create {
         focus_first(ui, &name, &self.name);
         egui::Grid::new("create").num_columns(2).spacing([16.0, 8.0]).show(ui, |ui| {
             let label = ui.label("Memory");
-            ui.add(DragValue::new(&mut self.memory_mib).range(1..=65_536).suffix(" MiB")).labelled_by(label.id);
+            ui.add(whole_number(&mut self.memory_mib, 1..=65_536, 16, " MiB")).labelled_by(label.id);
             ui.end_row();
             let mut removed = None;
             let several = self.disks_mib.len() > 1;
             for (i, size) in self.disks_mib.iter_mut().enumerate() {
                 let label = ui.label(format!("Disk {i}"));
                 ui.horizontal(|ui| {
-                    ui.add(DragValue::new(size).range(4..=64 << 20).speed(16.0).suffix(" MiB")).labelled_by(label.id);
+                    ui.add(whole_number(size, 4..=64 << 20, 16, " MiB")).labelled_by(label.id);
                     if several && ui.button("Remove").clicked() {
                         removed = Some(i);
                     }
@@ -55,7 +56,7 @@ impl Create {
             }
             ui.end_row();
             let label = ui.label("Seed");
-            ui.add(DragValue::new(&mut self.seed)).labelled_by(label.id);
+            ui.add(whole_number(&mut self.seed, 0..=u64::MAX, 1, "")).labelled_by(label.id);
             ui.end_row();
         });
         facts(

@@ -10,7 +10,7 @@ use super::{Foot, facts, refuse};
 use crate::action::Action;
 use crate::model::{MachineEntry, Model};
 use crate::text;
-use crate::widgets::{caption, figure_line};
+use crate::widgets::{caption, figure_line, whole_number};
 
 /// Merge all that is due.
 #[derive(Debug, Clone, PartialEq)]
@@ -94,7 +94,7 @@ impl Merge {
         ui.add_space(4.0);
         ui.horizontal(|ui| {
             ui.checkbox(&mut self.limited, "At most");
-            ui.add_enabled(self.limited, egui::DragValue::new(&mut self.limit_mib).range(1..=10_000).suffix(" MiB/s"));
+            ui.add_enabled(self.limited, whole_number(&mut self.limit_mib, 1..=10_000, 1, " MiB/s"));
         });
         foot.action = Some(Action::Send(self.command()));
         refuse(foot, model, self.plan);

@@ -1,6 +1,6 @@
 //! A larger disk.
 
-use egui::{ComboBox, DragValue, Ui};
+use egui::{ComboBox, Ui};
 use snaptree_core::engine::Command;
 use snaptree_core::snapshot::{Context, DiskId, MachineId, rules};
 use snaptree_core::units::ByteCount;
@@ -9,6 +9,7 @@ use super::{Foot, facts};
 use crate::action::Action;
 use crate::model::{MachineEntry, Model};
 use crate::text;
+use crate::widgets::whole_number;
 
 /// Which disk, and its new size.
 #[derive(Debug, Clone, PartialEq)]
@@ -52,7 +53,7 @@ impl Resize {
             }
             ui.end_row();
             let label = ui.label("New size");
-            ui.add(DragValue::new(&mut self.size_mib).range(1..=64 << 20).speed(64.0).suffix(" MiB")).labelled_by(label.id);
+            ui.add(whole_number(&mut self.size_mib, 1..=64 << 20, 64, " MiB")).labelled_by(label.id);
             ui.end_row();
         });
         let had = disks.iter().find(|config| config.id == self.disk).map(|config| config.size).unwrap_or_default();

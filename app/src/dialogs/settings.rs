@@ -2,7 +2,7 @@
 
 use std::ops::RangeInclusive;
 
-use egui::{DragValue, Grid, RichText, Ui};
+use egui::{Grid, RichText, Ui};
 use snaptree_core::engine::Command;
 use snaptree_core::snapshot::{self, MachineId};
 use snaptree_core::units::ByteCount;
@@ -11,7 +11,7 @@ use super::Foot;
 use crate::action::Action;
 use crate::model::MachineEntry;
 use crate::theme;
-use crate::widgets::link;
+use crate::widgets::{link, whole_number};
 
 /// The settings as they are typed.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,13 +40,13 @@ impl Settings {
             let (least, most) = (2..=now.max_depth.max(2), now.warn_depth.max(2)..=4096);
             let why = "Xen flags more than 5, VMware advises 2 to 3";
             number(ui, ("Warn at this depth", ""), &mut now.warn_depth, least, (usual.warn_depth, why));
-            let why = "Hyper-V allows 50, VMware 32; reading here doesn't slow with depth as theirs does";
+            let why = "Hyper-V allows 50, VMware 32";
             number(ui, ("Refuse to take at this depth", ""), &mut now.max_depth, most, (usual.max_depth, why));
-            let why = "VMware's advice: a snapshot is no backup";
+            let why = "VMware's advice, as a snapshot is no backup";
             number(ui, ("Warn about snapshots of", " h"), &mut now.warn_age_hours, 1..=TEN_YEARS, (usual.warn_age_hours, why));
-            let why = "our own: a day to undo in";
+            let why = "our own choice, a day to undo in";
             number(ui, ("Empty the trash after", " h"), &mut now.trash_hours, 0..=TEN_YEARS, (usual.trash_hours, why));
-            let why = "our own: time to act";
+            let why = "our own choice, time to act";
             let least = now.urgent_free.0 / MIB;
             bytes(ui, "Warn with less free than", &mut now.warn_free, least..=MOST, (usual.warn_free, why));
             let range = now.pause_free.0 / MIB..=now.warn_free.0 / MIB;
@@ -68,7 +68,7 @@ impl Settings {
 fn number(ui: &mut Ui, (name, unit): (&str, &str), value: &mut u32, range: RangeInclusive<u32>, (usual, why): (u32, &str)) {
     let label = ui.label(name);
     ui.vertical(|ui| {
-        ui.add(DragValue::new(value).range(range).clamp_existing_to_range(false).suffix(unit)).labelled_by(label.id);
+        ui.add(whole_number(value, range, 1, unit).clamp_existing_to_range(false)).labelled_by(label.id);
         origin(ui, &format!("{usual}{unit}"), why);
     });
     ui.end_row();
@@ -79,7 +79,7 @@ fn bytes(ui: &mut Ui, name: &str, value: &mut ByteCount, range: RangeInclusive<u
     let label = ui.label(name);
     ui.vertical(|ui| {
         let mut mib = value.0 / MIB;
-        let field = DragValue::new(&mut mib).range(range).clamp_existing_to_range(false).speed(8.0).suffix(" MiB");
+        let field = whole_number(&mut mib, range, 8, " MiB").clamp_existing_to_range(false);
         if ui.add(field).labelled_by(label.id).changed() {
             *value = ByteCount::mib(mib);
         }

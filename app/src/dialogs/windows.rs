@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{Datelike, Days, NaiveDate, NaiveTime, Weekday};
-use egui::{DragValue, RichText, ScrollArea, TextEdit, Ui, vec2};
+use egui::{RichText, ScrollArea, TextEdit, Ui, vec2};
 use snaptree_core::cost::MergeMode;
 use snaptree_core::engine::Command;
 use snaptree_core::snapshot::MachineId;
@@ -16,7 +16,7 @@ use crate::model::Model;
 use crate::pages::plan::words;
 use crate::text;
 use crate::theme;
-use crate::widgets::{Kind, button, link};
+use crate::widgets::{Kind, button, link, whole_number};
 
 /// The list, or one window of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -243,7 +243,7 @@ impl Form {
         ui.add_space(6.0);
         ui.horizontal(|ui| {
             ui.checkbox(&mut self.limited, "Move at most");
-            let value = DragValue::new(&mut self.limit_mib).range(1..=10_000).suffix(" MiB/s");
+            let value = whole_number(&mut self.limit_mib, 1..=10_000, 1, " MiB/s");
             ui.add_enabled(self.limited, value);
         });
         said(ui, problem, WindowProblem::LimitTooLow);

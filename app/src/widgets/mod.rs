@@ -4,8 +4,12 @@ pub mod palette;
 pub mod pictures;
 pub mod toasts;
 
+use std::ops::RangeInclusive;
+
+use egui::emath::Numeric;
 use egui::{
-    Align2, Button, Color32, CornerRadius, FontId, Painter, Pos2, Rect, Response, RichText, Sense, Stroke, Ui, pos2, vec2,
+    Align2, Button, Color32, CornerRadius, DragValue, FontId, Painter, Pos2, Rect, Response, RichText, Sense, Stroke, Ui, pos2,
+    vec2,
 };
 
 use crate::action::{Action, Place, TABLE, Verb, key_text};
@@ -87,6 +91,11 @@ pub fn pill(ui: &mut Ui, text: &str, tone: Tone) -> Response {
     let p = theme::palette(ui);
     paint_pill(ui.painter(), rect.left_center(), text, tone, p);
     response
+}
+
+/// A whole number. An arrow key changes it by `step`: by egui's default, a quarter, it would change nothing.
+pub fn whole_number<'a, N: Numeric>(value: &'a mut N, range: RangeInclusive<N>, step: u32, unit: &'a str) -> DragValue<'a> {
+    DragValue::new(value).range(range).speed(step).suffix(unit)
 }
 
 /// Paints a bar of bytes.

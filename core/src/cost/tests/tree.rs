@@ -346,6 +346,14 @@ fn advice_names_what_matters_and_what_to_do() {
     });
     assert_eq!(old, Some((base, 83, 2)));
     assert!(found.iter().any(|f| matches!(f.kind, FindingKind::TrashHolds { files: 2, .. })));
+
+    // The person decides when free space is short.
+    let filling =
+        |f: &Fixture| kinds(f).into_iter().find(|f| matches!(f.kind, FindingKind::DiskFilling { .. })).map(|f| f.severity);
+    f.machine.settings.urgent_free = ByteCount::mib(512);
+    assert_eq!(filling(&f), Some(Severity::Warning));
+    f.machine.settings.warn_free = ByteCount::gib(1);
+    assert_eq!(filling(&f), None);
 }
 
 #[test]
