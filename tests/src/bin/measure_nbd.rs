@@ -1,7 +1,7 @@
 //! Measures disks over NBD with fio: ours, chains of 1 and 32 images, beside qemu-nbd on a qcow2 of one image and nbdkit on a
 //! plain file, in turns; random reads and writes of 4 KiB, 1 and 32 at a time, all of it in the page cache.
 //!
-//! measure_nbd [SECONDS]     of each run; 2 if not said
+//! `measure_nbd [SECONDS]`: of each run; 2 if not said.
 
 use std::fs;
 use std::path::{Path, PathBuf};
