@@ -1,6 +1,7 @@
 //! The agent as a process of its own: it merges in windows, is killed, and goes on.
 #![cfg(unix)]
 
+mod due;
 mod home;
 
 use std::fs::File;
@@ -12,22 +13,6 @@ use std::time::{Duration, Instant};
 
 use chrono::{Local, NaiveDateTime, TimeDelta};
 use home::{Home, text};
-
-/// A machine with a merge due of some mebibytes.
-fn merge_due(home: &Home) -> u64 {
-    home.done(&["machine", "create", "WEB01", "--disk", "32M", "--memory", "8M", "--seed", "17"]);
-    for label in ["one", "two", "three"] {
-        home.done(&["workload", "run", "WEB01", "--seconds", "40"]);
-        home.done(&["snapshot", "take", "WEB01", label]);
-    }
-    home.done(&["snapshot", "delete", "WEB01", "one", "two"]);
-    due(home)
-}
-
-/// Bytes that are to be merged.
-fn due(home: &Home) -> u64 {
-    home.json(0, &["merge", "WEB01", "--what-if"])["plan"]["merge"]["total"]["data"].as_u64().unwrap_or(0)
-}
 
 fn power(home: &Home) -> String {
     text(&home.json(0, &["machine", "list"])[0]["power"]).to_owned()
@@ -93,7 +78,7 @@ fn wait_for(what: &str, seconds: u64, mut there: impl FnMut() -> bool) {
 #[test]
 fn a_merge_pauses_with_its_window_and_goes_on_in_the_next_also_after_a_kill() {
     let home = Home::new();
-    let total = merge_due(&home);
+    let total = due::make(&home);
     assert!(total > 4 << 20, "{total} bytes are too few");
     let end = in_seconds(14);
     add_window(&home, "First", in_seconds(-1), end, &["--limit", "400K"]);
@@ -101,7 +86,7 @@ fn a_merge_pauses_with_its_window_and_goes_on_in_the_next_also_after_a_kill() {
     let agent = Agent::start(&home);
     wait_for("the merge", 8, || power(&home) == "off" && due_or_busy(&home).is_none_or(|left| left < total));
     agent.kill();
-    let at_kill = due(&home);
+    let at_kill = due::bytes(&home);
     assert!(at_kill > 0 && at_kill <= total, "{at_kill} of {total}");
     let agent = Agent::start(&home);
     let refused = home.run(&["agent"]);
@@ -130,7 +115,7 @@ fn due_or_busy(home: &Home) -> Option<u64> {
 #[test]
 fn a_stopped_window_shuts_the_machine_down_merges_and_starts_it_also_after_a_kill() {
     let home = Home::new();
-    let total = merge_due(&home);
+    let total = due::make(&home);
     home.done(&["machine", "start", "WEB01"]);
     add_window(&home, "Night", in_seconds(-1), in_seconds(1800), &["--stopped", "--limit", "800K"]);
     let agent = Agent::start(&home);
@@ -138,7 +123,7 @@ fn a_stopped_window_shuts_the_machine_down_merges_and_starts_it_also_after_a_kil
     sleep(Duration::from_millis(700));
     agent.kill();
     assert_eq!(power(&home), "off");
-    let left = due(&home);
+    let left = due::bytes(&home);
     assert!(left > 0 && left <= total, "{left} of {total}");
     let agent = Agent::start(&home);
     wait_for("the machine", 40, || agent.said().contains("WEB01: runs again"));

@@ -1,6 +1,7 @@
 //! Owners, clients and merges that are killed: what was acknowledged is there, and things go on.
 #![cfg(unix)]
 
+mod due;
 mod home;
 
 use std::path::Path;
@@ -174,26 +175,10 @@ fn two_who_ask_at_once_are_both_answered() {
     assert_eq!(verify_all(&home), taken);
 }
 
-/// A stopped machine with a merge due that takes a while.
-fn merge_due(home: &Home) -> u64 {
-    home.done(&["machine", "create", "WEB01", "--disk", "32M", "--memory", "8M", "--seed", "17"]);
-    for label in ["one", "two", "three"] {
-        home.done(&["workload", "run", "WEB01", "--seconds", "40"]);
-        home.done(&["snapshot", "take", "WEB01", label]);
-    }
-    home.done(&["snapshot", "delete", "WEB01", "one", "two"]);
-    due(home)
-}
-
-/// Bytes that are to be merged.
-fn due(home: &Home) -> u64 {
-    home.json(0, &["merge", "WEB01", "--what-if"])["plan"]["merge"]["total"]["data"].as_u64().expect("bytes to move")
-}
-
 #[test]
 fn a_merge_lets_the_machine_be_started_and_goes_on_in_its_owner() {
     let home = Home::new();
-    let at_first = merge_due(&home);
+    let at_first = due::make(&home);
     let mut merge = spawn(&home, &["merge", "WEB01", "--limit", "1M"]);
     sleep(Duration::from_millis(900));
     home.done(&["machine", "start", "WEB01"]);
@@ -211,7 +196,7 @@ fn a_merge_lets_the_machine_be_started_and_goes_on_in_its_owner() {
 #[test]
 fn a_stop_ends_a_live_merge_and_what_is_left_is_due() {
     let home = Home::new();
-    let at_first = merge_due(&home);
+    let at_first = due::make(&home);
     home.done(&["machine", "start", "WEB01"]);
     let mut merge = home.command(&["merge", "WEB01", "--limit", "1M"]);
     let mut merge = merge.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("it starts");
@@ -222,7 +207,7 @@ fn a_stop_ends_a_live_merge_and_what_is_left_is_due() {
     std::io::Read::read_to_string(&mut merge.stderr.take().expect("a pipe"), &mut said).expect("text");
     assert!(said.contains("what was done stays done"), "{said}");
     assert_eq!(state(&home), "off");
-    let left = due(&home);
+    let left = due::bytes(&home);
     assert!(left > 0 && left <= at_first, "{left} of {at_first}");
     home.done(&["merge", "WEB01"]);
     home.verify(&["three"]);

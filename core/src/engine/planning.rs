@@ -330,12 +330,22 @@ impl Engine {
             }
             let history = History::of(&host, &entry.dir);
             let samples = self.planning.samples.entry(*id).or_insert_with(|| samples_of(&history));
-            if entry.remote.is_some() || entry.sight.is_behind() {
+            let is_due = |wait| samples.last().is_none_or(|last: &SizeSample| now >= last.at + wait);
+            if entry.remote.is_some() {
+                // Its owner samples it.
+                if is_due(SAMPLE_EVERY) {
+                    let known = samples.len();
+                    *samples = samples_of(&history);
+                    self.planning.stale |= samples.len() != known;
+                }
+                continue;
+            }
+            if entry.sight.is_behind() {
                 continue;
             }
             let is_new = self.planning.looked_at.insert(*id);
             let wait = if is_new { SAMPLE_AT_START } else { SAMPLE_EVERY };
-            if samples.last().is_some_and(|last| now < last.at + wait) {
+            if !is_due(wait) {
                 continue;
             }
             let images = entry.sight.files.iter().map(|(image, file)| (*image, file.held)).collect();

@@ -6,6 +6,7 @@ use egui::{Frame, Label, Margin, Popup, RichText, ScrollArea, Ui};
 use snaptree_core::cost::{Census, MergeMode, MergeOrders, merge_orders};
 use snaptree_core::engine::PlanState;
 use snaptree_core::snapshot::ImageId;
+use snaptree_core::units::ByteRate;
 use snaptree_core::window::PlannedMerge;
 
 use super::{put_into, rows, words};
@@ -52,7 +53,7 @@ pub fn show(ui: &mut Ui, merge: &PlannedMerge, plan: &PlanState, model: &Model, 
     ui.add_space(4.0);
     verdict(ui, merge, plan, model);
     buttons(ui, merge, plan, model, view, actions);
-    figures(ui, merge, machine, view);
+    figures(ui, merge, plan, machine, view);
     if let Some(reason) = text::plan::reason(merge, plan, &words::names(model), &model.when) {
         caption(ui, "Why this order");
         ui.add(Label::new(reason).wrap());
@@ -111,7 +112,7 @@ fn buttons(ui: &mut Ui, merge: &PlannedMerge, plan: &PlanState, model: &Model, v
     });
 }
 
-fn figures(ui: &mut Ui, merge: &PlannedMerge, machine: &MachineEntry, view: &mut View) {
+fn figures(ui: &mut Ui, merge: &PlannedMerge, plan: &PlanState, machine: &MachineEntry, view: &mut View) {
     caption(ui, "What it takes");
     figure_line(ui, "To move, in one pass", &bytes(merge.bytes), false);
     if let Some(orders) = view.plan.orders.of(machine, merge) {
@@ -121,17 +122,21 @@ fn figures(ui: &mut Ui, merge: &PlannedMerge, machine: &MachineEntry, view: &mut
     figure_line(ui, "Scratch", &bytes(merge.scratch), false);
     figure_line(ui, "Comes back", &bytes(merge.comes_back), false);
     let middle = merge.time.map_or("not known yet".into(), |time| words::seconds(time.p50));
-    figure_line(ui, "Time", &middle, false);
+    let limited = limited(merge, plan);
+    figure_line(ui, if limited.is_some() { "Time, without a limit" } else { "Time" }, &middle, false);
     if let Some(time) = merge.time {
         let between = format!("{} to {}", words::seconds(time.p10), words::seconds(time.p90));
         figure_line(ui, "8 of 10 cases", &between, true);
+    }
+    if let Some((seconds, limit)) = limited {
+        figure_line(ui, &format!("Limited to {}", text::rate(limit)), &words::seconds(seconds), false);
     }
     if let (Some(time), Some(idle), true) = (merge.time, merge.idle_time, text::plan::live(merge).is_some()) {
         figure_line(ui, "With the machine off", &words::seconds(idle.p50), true);
         figure_line(ui, "Because of the guest", &words::seconds(time.p50 - idle.p50), true);
     }
     if let Some(time) = merge.time.filter(|time| time.p50 > 0.0 && merge.bytes.0 > 0) {
-        let rate = snaptree_core::units::ByteRate(merge.bytes.0 as f64 / time.p50);
+        let rate = ByteRate(merge.bytes.0 as f64 / time.p50);
         let basis = match time.basis {
             snaptree_core::cost::Basis::Probe => "a probe".into(),
             snaptree_core::cost::Basis::OtherMode(n) => format!("{}, other mode", text::count(n as usize, "merge")),
@@ -145,6 +150,13 @@ fn figures(ui: &mut Ui, merge: &PlannedMerge, machine: &MachineEntry, view: &mut
         let said = format!("{:.0} %, median of {}", error.median * 100.0, error.merges);
         figure_line(ui, "Estimates off by", &said, false);
     }
+}
+
+/// How long it takes as planned, and the lowest limit of its windows, where one has a limit.
+fn limited(merge: &PlannedMerge, plan: &PlanState) -> Option<(f64, ByteRate)> {
+    let limits = merge.pieces.iter().filter_map(|piece| words::occurrence(plan, piece.occurrence)?.limit);
+    let lowest = limits.min_by(|a, b| a.0.total_cmp(&b.0))?;
+    Some((merge.pieces.iter().map(|piece| (piece.p50_end - piece.start).as_seconds_f64()).sum(), lowest))
 }
 
 fn history(ui: &mut Ui, merge: &PlannedMerge, plan: &PlanState) {

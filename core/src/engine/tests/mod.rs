@@ -3,6 +3,7 @@
 mod agent;
 mod merging;
 mod planning;
+mod probe;
 mod random;
 mod room;
 mod running;

@@ -6,6 +6,7 @@ use chrono::{DateTime, Local, NaiveDateTime, TimeDelta, Utc};
 
 use super::super::{AgentState, PlanState};
 use super::{Bench, quick};
+use crate::clock::Clock;
 use crate::cost::MergeMode;
 use crate::engine::Command;
 use crate::snapshot::MachineId;
@@ -157,6 +158,22 @@ fn sizes_are_sampled_at_the_start_and_every_hour() {
     assert_eq!(samples(&planned), 3);
     let plan = planned.plan();
     assert!(plan.volumes[0].growth.samples >= 2 && plan.volumes[0].free.len() >= 2, "{:?}", plan.volumes);
+}
+
+#[test]
+fn what_an_owner_samples_is_in_the_plan_of_the_others() {
+    let mut planned = Planned::new();
+    let before = planned.plan().volumes[0].free.len();
+    let state = planned.bench.state(planned.machine).clone();
+    planned.bench.engine.machines.get_mut(&planned.machine).unwrap().remote = Some(state);
+    planned.clock.advance(Duration::from_secs(2 * 3600));
+    let sample =
+        HistoryRecord::Sizes { at: planned.clock.now(), images: std::collections::BTreeMap::new(), free: ByteCount::gib(7) };
+    History::of(&planned.host.shared(), "/library/WEB01".as_ref()).append(&sample).unwrap();
+    planned.bench.engine.make_plan();
+    planned.bench.hear();
+    let free = planned.bench.plan.clone().unwrap().volumes[0].free.clone();
+    assert_eq!((free.len(), free.last().unwrap().1), (before + 1, ByteCount::gib(7)));
 }
 
 #[test]
