@@ -35,7 +35,10 @@ impl Agent {
     fn start(home: &Home) -> Self {
         let said = home.0.path().join("said");
         let file = File::create(&said).expect("a file");
-        Self(home.command(&["agent"]).stdin(Stdio::null()).stdout(file).spawn().expect("the program starts"), said)
+        let agent = home.command(&["agent"]).stdin(Stdio::null()).stdout(file).spawn().expect("the program starts");
+        let agent = Self(agent, said);
+        wait_for("the agent", 20, || home.json(0, &["agent", "--status"])["is_at_work"] == true);
+        agent
     }
 
     fn said(&self) -> String {

@@ -106,7 +106,7 @@ fn a_verdict_in_short_stands_under_a_bar() {
         assert_eq!((short_verdict(&verdict).as_str(), tone(&verdict)), (short, shown));
     }
     let wont = Verdict::WontFitInFreeSpace { needs: ByteCount::gib(12), free: ByteCount::gib(9), at: at(30, 20, 0) };
-    assert_eq!(short_verdict(&wont), "needs 12.0 GiB, 9.0 GiB free");
+    assert_eq!(short_verdict(&wont), "needs 12.0 GiB, 9.0 GiB free then");
 }
 
 #[test]

@@ -146,7 +146,7 @@ pub fn short_verdict(verdict: &Verdict) -> String {
         Verdict::FitsNoWindow { .. } => "fits no window".into(),
         Verdict::NoWindows => "no window".into(),
         Verdict::TimeUnknown => "time not known yet".into(),
-        Verdict::WontFitInFreeSpace { needs, free, .. } => format!("needs {}, {} free", bytes(*needs), bytes(*free)),
+        Verdict::WontFitInFreeSpace { needs, free, .. } => format!("needs {}, {} free then", bytes(*needs), bytes(*free)),
     }
 }
 
