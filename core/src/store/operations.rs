@@ -23,11 +23,17 @@ const NEW_LEAF: ByteCount = ByteCount::mib(8);
 const RESERVE: ByteCount = ByteCount::mib(16);
 
 impl MachineStore {
+    /// Whether a snapshot can be applied as things are: for a machine that runs still, and shall run on where it can't.
+    pub fn check_apply(&mut self, snapshot: SnapshotId) -> Result<()> {
+        self.ready(rules::apply(&self.machine, &Context::default(), snapshot))?;
+        let disks = self.machine.snapshots.get(&snapshot).map_or(0, |node| node.images.len());
+        self.check_space(leaf_space(disks))
+    }
+
     /// Continues from a snapshot: new leaves, its configuration, its memory. The machine is off.
     pub fn apply(&mut self, snapshot: SnapshotId) -> Result<()> {
-        self.ready(rules::apply(&self.machine, &Context::default(), snapshot))?;
+        self.check_apply(snapshot)?;
         let images = self.machine.snapshots.get(&snapshot).map(|node| node.images.clone()).unwrap_or_default();
-        self.check_space(leaf_space(images.len()))?;
         let parents: Vec<_> = images
             .iter()
             .map(|(disk, image)| Ok((disk, *image, open_image(self, *image, Access::Read)?)))

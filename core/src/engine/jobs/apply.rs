@@ -25,6 +25,7 @@ impl Job for Apply {
             }
             return Ok(Step::More);
         }
+        context.owned.store.check_apply(self.snapshot)?;
         let was_running = context.owned.running.is_some();
         // Now's leaves go: what the guest had not flushed goes with them.
         context.owned.stop()?;

@@ -102,6 +102,22 @@ fn a_machine_is_paused_before_its_volume_is_full_and_goes_on() {
 }
 
 #[test]
+fn a_machine_runs_on_where_there_is_no_room_to_apply() {
+    let host = MemHost::new();
+    let (mut bench, machine) = create(&host, WorkloadProfile { page_writes_per_second: 0, frames_per_second: 0, ..full_speed() });
+    let snapshot = bench.take(machine, "a", false);
+    let set = Settings { pause_free: ByteCount::mib(1), ..Settings::default() };
+    bench.done(Command::SetSettings { machine, settings: set });
+    bench.done(Command::Start(machine));
+    leave_free(&host, ByteCount::mib(9));
+    let refusal = bench.ask(Command::Apply { machine, snapshot, safety: None }).unwrap_err();
+    assert!(refusal.reason.contains("are needed and"), "{refusal}");
+    assert_eq!(power(&mut bench, machine), Power::Running);
+    host.set_capacity(None);
+    stop_and_verify(&mut bench, machine);
+}
+
+#[test]
 fn the_trash_is_emptied_before_the_machine_is_paused() {
     let host = MemHost::new();
     let (mut bench, machine) = create(&host, steady());
