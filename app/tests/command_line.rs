@@ -155,7 +155,9 @@ fn images_on_their_own() {
     let bytes: Vec<u8> = (0..3_000_000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect();
     home.done(&["disk", "create", "a.vhdx", "--size", "16M", "--block-size", "1M"]);
     home.ends(3, &["disk", "create", "a.vhdx", "--size", "16M"]);
-    home.ends(2, &["disk", "create", "a.vhd", "--size", "16M"]);
+    home.ends(2, &["disk", "create", "a.qcow2", "--size", "16M"]);
+    home.done(&["disk", "create", "a.vhd", "--size", "16M"]);
+    home.ends(2, &["disk", "create", "b.avhdx", "--parent", "a.vhd"]);
     home.done(&["disk", "create", "w.vhdx", "--size", "16M", "--what-if"]);
     assert!(!home.0.path().join("w.vhdx").exists());
     assert_eq!(written(&home, "a.vhdx", "100", &bytes), Some(0));

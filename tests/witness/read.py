@@ -1,7 +1,7 @@
 """Reads a disk image with a reader that isn't ours and prints the content's SHA-256.
 
 read.py libvhdi LEAF [PARENT ... BASE]     the whole chain is named
-read.py dissect LEAF                       parents are found by the image's own locator
+read.py dissect LEAF                       parents of a VHDX are found by its own locator
 """
 
 import hashlib
@@ -29,10 +29,13 @@ def libvhdi(paths):
 
 
 def dissect(paths):
+    from dissect.hypervisor.disk.vhd import VHD
     from dissect.hypervisor.disk.vhdx import VHDX
     from pathlib import Path
 
-    leaf = VHDX(Path(paths[0]))
+    with open(paths[0], "rb") as file:
+        is_vhdx = file.read(8) == b"vhdxfile"
+    leaf = VHDX(Path(paths[0])) if is_vhdx else VHD(open(paths[0], "rb"))
 
     def read(length, offset):
         leaf.seek(offset)

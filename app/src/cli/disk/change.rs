@@ -50,6 +50,8 @@ pub fn create(file: &Path, parent: Option<&Path>, new: &New, common: &Common, ou
         format!("{} reads through {}", file.display(), parent.display())
     } else {
         let size = new.size.ok_or_else(|| Failure::usage("give the disk's size with --size"))?;
+        let format = ImageFormat::of_name(file)
+            .ok_or_else(|| Failure::usage("the new file's name ends in .vhdx or .vhd: that says its format"))?;
         let options = CreateOptions {
             kind: ImageType::from(new.kind),
             block_size: new.block_size,
@@ -57,7 +59,7 @@ pub fn create(file: &Path, parent: Option<&Path>, new: &New, common: &Common, ou
             ..CreateOptions::dynamic(size)
         };
         if !common.what_if {
-            disk::create(&host, file, ImageFormat::of_name(file).unwrap_or(ImageFormat::Vhdx), &options)?;
+            disk::create(&host, file, format, &options)?;
         }
         format!("{} shows a disk of {}", file.display(), bytes(size))
     };
