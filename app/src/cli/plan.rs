@@ -112,7 +112,7 @@ fn lines(plan: &PlanState, names: words::Names<'_>, span: Span, when: &When) -> 
         for merge in merges {
             let pin = plan.pins.iter().any(|pin| (pin.machine, &pin.disk) == (merge.machine, &merge.disk));
             let reason = words::reason(merge, plan, names, when).filter(|_| pin || plan.plan.merges.len() > 1);
-            let guest = words::live(merge).map(|guest| format!("Of its time: {guest}."));
+            let guest = words::live(merge.time, merge.idle_time).map(|guest| format!("Of its time: {guest}."));
             let said = [Some(words::verdict(merge, plan, names, when)), reason, guest];
             lines.push(said.into_iter().flatten().collect::<Vec<_>>().join(" "));
         }

@@ -51,10 +51,11 @@ impl Merge {
             _ => None,
         };
         let (merges, total) = planned.unwrap_or((&machine.figures.due, &machine.figures.due_total));
+        let guest = text::plan::live(total.time, total.idle_time).map(|part| format!(": {part}")).unwrap_or_default();
         facts(
             ui,
             [
-                format!("{}, {}.", text::sentence(text::to_move(total.data)), text::estimate_long(total.time)),
+                format!("{}, {}{guest}.", text::sentence(text::to_move(total.data)), text::estimate_long(total.time)),
                 format!(
                     "{} of scratch at a time, with {} free. {} come back at the end.",
                     if total.scratch == ByteCount::ZERO { "Nothing".into() } else { text::bytes(total.scratch) },

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::census::Owned;
-use super::{Census, Estimate, HeldAs, MachineFacts, MergeWork};
+use super::{Census, Estimate, HeldAs, MachineFacts, MergeLoad, MergeWork};
 use crate::disk::ImageType;
 use crate::snapshot::{DiskId, ImageId, Tree};
 use crate::units::ByteCount;
@@ -64,6 +64,9 @@ pub struct MergeTotal {
     pub comes_back: ByteCount,
     /// How long it takes.
     pub time: Option<Estimate>,
+    /// How long it would take with the machine stopped: what is more is because of the guest.
+    #[serde(default)]
+    pub idle_time: Option<Estimate>,
 }
 
 impl MergeBytes {
@@ -86,7 +89,8 @@ impl MergeTotal {
             total.comes_back += merge.comes_back;
             work = work + merge.bytes.work();
         }
-        total.time = if merges.is_empty() { None } else { facts.calibration.estimate(work, facts.load()) };
+        let estimate = |load| facts.calibration.estimate(work, load).filter(|_| !merges.is_empty());
+        (total.time, total.idle_time) = (estimate(facts.load()), estimate(MergeLoad::Stopped));
         total
     }
 }

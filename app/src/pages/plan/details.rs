@@ -131,7 +131,8 @@ fn figures(ui: &mut Ui, merge: &PlannedMerge, plan: &PlanState, machine: &Machin
     if let Some((seconds, limit)) = limited {
         figure_line(ui, &format!("Limited to {}", text::rate(limit)), &words::seconds(seconds), false);
     }
-    if let (Some(time), Some(idle), true) = (merge.time, merge.idle_time, text::plan::live(merge).is_some()) {
+    if let (Some(time), Some(idle), true) = (merge.time, merge.idle_time, text::plan::live(merge.time, merge.idle_time).is_some())
+    {
         figure_line(ui, "With the machine off", &words::seconds(idle.p50), true);
         figure_line(ui, "Because of the guest", &words::seconds(time.p50 - idle.p50), true);
     }

@@ -276,11 +276,9 @@ fn days_that_are_near_need_only_their_name() {
 #[test]
 fn a_live_merge_says_what_the_guest_costs() {
     let estimate = |p50: f64| Estimate { p50, ..fits().time.expect("known") };
-    let merge = |live, idle| PlannedMerge { time: Some(estimate(live)), idle_time: Some(estimate(idle)), ..fits() };
-    let said = "3 min 10 s because of the guest, 1 min 20 s with the machine off";
-    assert_eq!(live(&merge(270.0, 80.0)).as_deref(), Some(said));
-    assert_eq!(live(&merge(80.0, 80.0)), None);
-    assert_eq!(live(&PlannedMerge { idle_time: None, ..fits() }), None);
+    let said = |whole, idle| live(Some(estimate(whole)), Some(estimate(idle)));
+    assert_eq!(said(270.0, 80.0).as_deref(), Some("3 min 10 s because of the guest, 1 min 20 s with the machine off"));
+    assert_eq!((said(80.0, 80.0), live(Some(estimate(9.0)), None)), (None, None));
 }
 
 #[test]

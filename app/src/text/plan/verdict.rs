@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
+use snaptree_core::cost::Estimate;
 use snaptree_core::engine::PlanState;
 use snaptree_core::snapshot::MachineId;
 use snaptree_core::window::{OccurrenceKey, OrderReason, PlannedMerge, PlannedPiece, Verdict};
@@ -184,8 +185,8 @@ pub fn reason(merge: &PlannedMerge, plan: &PlanState, names: Names<'_>, when: &W
 
 /// How much of a live merge is because of the guest: "3 min 10 s because of the guest, 1 min 20 s with the machine off";
 /// `None` where the guest costs nothing that could be told.
-pub fn live(merge: &PlannedMerge) -> Option<String> {
-    let (whole, idle) = (merge.time?.p50, merge.idle_time?.p50);
+pub fn live(time: Option<Estimate>, idle_time: Option<Estimate>) -> Option<String> {
+    let (whole, idle) = (time?.p50, idle_time?.p50);
     let guest = whole - idle;
     (guest >= 0.5).then(|| format!("{} because of the guest, {} with the machine off", seconds(guest), seconds(idle)))
 }

@@ -388,4 +388,17 @@ fn all_targets_of_a_merge_are_told_and_the_best_is_among_them() {
     let options = crate::window::MergeOption::all(&running, &run.disk, &run.images);
     assert!(options.len() == all.len() && options.iter().all(|o| o.live && !o.grows), "{options:?}");
     assert_eq!(options[0].bytes, all[0].bytes.data);
+    let mut calibration = facts.calibration.clone();
+    calibration.record(sample(MergeMode::Stopped, 1.0));
+    calibration.record(sample(MergeMode::Live, 20.0));
+    let total =
+        |running| MergeTotal::of(&MachineFacts { running, calibration: &calibration, ..facts }, std::slice::from_ref(&best));
+    assert_eq!(total(true).idle_time, total(false).time);
+    assert!(total(true).time.expect("taught").p50 > 1.5 * total(true).idle_time.expect("taught").p50);
+}
+
+/// A merge of 8 MiB, whose guest wrote much where it was live.
+fn sample(mode: MergeMode, seconds: f64) -> MergeSample {
+    let guest_bytes = (mode == MergeMode::Live).then_some(1 << 30);
+    MergeSample { bytes: 8 << 20, stretches: 100, seconds, estimated_seconds: None, probe: false, mode, guest_bytes }
 }
