@@ -28,7 +28,7 @@ fn wait_until(folder: &MachineFolder, what: &str, holds: impl Fn(&Machine) -> bo
         if holds(&machine) {
             return Ok(machine);
         }
-        ensure!(started.elapsed() < Duration::from_secs(120), "waited in vain until {what}; the manifest is {machine:#?}");
+        ensure!(started.elapsed() < Duration::from_secs(300), "waited in vain until {what}; the manifest is {machine:#?}");
         std::thread::sleep(Duration::from_millis(100));
     }
 }
