@@ -22,7 +22,7 @@ use super::{header, parent_locator};
 use crate::disk::pages::{Page, Pages, RawFile};
 use crate::disk::pending::{Pending, fits};
 use crate::disk::{
-    DiskError, Extent, Image, ImageFormat, ImageInfo, ImageType, ParentLink, ParentTarget, Presence, Released, Result,
+    DiskError, Extent, Image, ImageFormat, ImageInfo, ImageType, ParentLink, ParentTarget, Presence, Released, Result, Structure,
 };
 use crate::host_file::{Access, SharedHost};
 use crate::units::ByteCount;
@@ -350,6 +350,9 @@ impl Image for VhdImage {
     }
     fn check(&self) -> Result<Vec<String>> {
         self.check_structure()
+    }
+    fn structures(&self) -> Result<Vec<Structure>> {
+        self.parts()
     }
     fn release(&self, stretches: &[(u64, u64)]) -> Result<Released> {
         self.release_stretches(stretches)
