@@ -94,7 +94,7 @@ impl Jobs {
                         )
                     }
                     Answer::Verified(report) => format!("Wrong: {}", report.wrong.join("; ")),
-                    Answer::Plan(_) => String::new(),
+                    Answer::Plan(_) | Answer::Inspected(_) => String::new(),
                 };
                 if !quiet && !text.is_empty() {
                     let text = notice(&text);
