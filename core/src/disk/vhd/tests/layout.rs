@@ -165,6 +165,44 @@ fn a_footer_between_two_sectors_is_no_place_for_what_is_new() {
     }
 }
 
+/// "Max Table Entries" is the number of blocks, also of a disk that grew or that a merge made smaller: 7-Zip refuses others.
+#[test]
+fn a_disk_of_another_size_has_as_many_entries_as_blocks() {
+    let host = MemHost::new().shared();
+    let options = CreateOptions { block_size: Some(ByteCount(64 << 10)), ..CreateOptions::dynamic(ByteCount::mib(1)) };
+    let base = disk::create(&host, Path::new("/a.vhd"), VHD, &options).unwrap();
+    base.freeze().unwrap();
+    let child = disk::create_child(&host, Path::new("/b.avhd"), &*base, options.block_size).unwrap();
+    let mut before = 1 << 20;
+    for (number, size) in [(1 << 20) + 512, 3 << 20, 64 << 20, 2 << 20, 512, 8 << 20].into_iter().enumerate() {
+        let other = format!("/{number}.vhd");
+        let other = disk::create(&host, Path::new(&other), VHD, &CreateOptions::dynamic(ByteCount(size))).unwrap();
+        child.take_identity_of(&*other).unwrap();
+        child.write_at(&[number as u8 + 1; 512], size - 512).unwrap();
+        let read = |image: &dyn Image| {
+            let mut sector = [0; 512];
+            image.read_at(&mut sector, size - 512).unwrap();
+            assert_eq!(sector, [number as u8 + 1; 512]);
+            assert_eq!(image.check().unwrap(), Vec::<String>::new(), "of {size} bytes");
+        };
+        read(&*child);
+        child.flush().unwrap();
+        let header = header(&host, "/b.avhd");
+        assert_eq!(u64::from(header.max_table_entries.get()), size.div_ceil(64 << 10), "of {size} bytes");
+        let looked_at = open(&host, "/b.avhd", Access::Look).unwrap();
+        assert_eq!(looked_at.info().virtual_size.0, size);
+        read(&*looked_at);
+        // What is new is zeros, and this image's.
+        if before + 512 < size {
+            assert!(looked_at.extents(before, 512).unwrap().iter().all(|extent| extent.presence != Presence::Absent));
+            let mut sector = [1; 512];
+            looked_at.read_at(&mut sector, before).unwrap();
+            assert_eq!(sector, [0; 512]);
+        }
+        before = size;
+    }
+}
+
 #[test]
 fn the_footer_at_the_end_decides_and_the_copy_is_the_fallback() {
     let host = MemHost::new().shared();
