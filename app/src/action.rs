@@ -116,6 +116,8 @@ verbs! {
     Rename: "Rename…", "Give the selected snapshot another label", plain(Key::F2), [Row];
     Note: "Note…", "Write a note on the selected snapshot", None, [Row];
     Protect: "Protect from deletion", "Refuse to delete the selected snapshot, or allow it again", None, [Row];
+    Convert: "Write a disk to a file…", "One file of any format in place of all that the selected row, or another image, reads through", None, [Row];
+    Inspect: "Look into an image…", "The parts of an image, its blocks, and what it reads through; nothing is changed", None, [Row];
     Undo: "Undo", "Take back the last deletion or apply of this machine", ctrl(Key::Z), [Row, Machine];
     Resize: "Resize a disk…", "Make a disk of this machine larger; snapshots keep the size that they had", None, [Machine];
     Settings: "Settings…", "From where on this machine is warned about, paused, or refused a snapshot", None, [Machine];
@@ -139,7 +141,7 @@ verbs! {
     PlanToday: "Show today", "Go back to the days from now on", plain(Key::Num0), [Palette];
     CreateMachine: "Create a machine…", "A new machine with its disks", ctrl(Key::N), [Palette];
     OpenFolder: "Open a folder…", "Look at disk images in place; nothing is changed", ctrl(Key::O), [Palette];
-    Import: "Import images…", "Bring VHDX files into the library as a machine", ctrl(Key::I), [Palette];
+    Import: "Import images…", "Bring VHDX or VHD files into the library as a machine", ctrl(Key::I), [Palette];
     Demo: "Look at the demo", "A library that shows the whole idea, made by really taking, applying and deleting", None, [Palette];
     Palette: "Search or run a command", "Find a machine, a snapshot or a command", ctrl(Key::P), [Palette];
     Find: "Find a snapshot", "Find a snapshot in any machine", ctrl(Key::F), [Palette];
@@ -240,6 +242,8 @@ impl Verb {
             | Self::CreateMachine
             | Self::OpenFolder
             | Self::Import
+            | Self::Convert
+            | Self::Inspect
             | Self::Demo
             | Self::Palette
             | Self::Find

@@ -158,6 +158,7 @@ fn images_on_their_own() {
     home.ends(2, &["disk", "create", "a.qcow2", "--size", "16M"]);
     home.done(&["disk", "create", "a.vhd", "--size", "16M"]);
     home.ends(2, &["disk", "create", "b.avhdx", "--parent", "a.vhd"]);
+    home.ends(2, &["disk", "create", "c.avhd", "--parent", "a.vhdx"]);
     home.done(&["disk", "create", "w.vhdx", "--size", "16M", "--what-if"]);
     assert!(!home.0.path().join("w.vhdx").exists());
     assert_eq!(written(&home, "a.vhdx", "100", &bytes), Some(0));
@@ -196,4 +197,93 @@ fn a_parent_outside_is_reached_only_where_it_is_allowed() {
     home.done(&["disk", "create", "leaf/b.avhdx", "--parent", "base/a.vhdx"]);
     home.ends(1, &["disk", "hash", "leaf/b.avhdx"]);
     home.done(&["disk", "hash", "leaf/b.avhdx", "--parents-in", "base"]);
+}
+
+/// All files below a folder whose names end so.
+fn ending(folder: &std::path::Path, end: &str) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(folder).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let found = entries.flat_map(|path| match path.is_dir() {
+        true => ending(&path, end),
+        false => Some(path).filter(|path| path.to_string_lossy().ends_with(end)).into_iter().collect(),
+    });
+    found.collect()
+}
+
+#[test]
+fn a_machine_of_vhds() {
+    let home = Home::new();
+    let create = ["machine", "create", "WEB01", "--disk", "32M", "--memory", "2M", "--seed", "7", "--format", "vhd"];
+    home.done(&[&create[..], &["--what-if"]].concat());
+    home.ends(3, &["machine", "create", "WEB02", "--disk", "2041G", "--format", "vhd"]);
+    home.ends(2, &["machine", "show", "WEB02"]);
+    home.done(&create);
+    for label in ["one", "two", "three"] {
+        home.done(&["workload", "run", "WEB01", "--seconds", "0.3"]);
+        home.done(&["snapshot", "take", "WEB01", label]);
+    }
+    home.done(&["workload", "run", "WEB01", "--seconds", "0.3"]);
+    home.verify(&["one", "two", "three"]);
+    home.done(&["snapshot", "delete", "WEB01", "two"]);
+    home.done(&["merge", "WEB01"]);
+    home.done(&["snapshot", "apply", "WEB01", "one", "--safety", "kept"]);
+    home.verify(&["one", "three", "kept"]);
+    let library = home.0.path().join("data");
+    let is_kept = |path: &std::path::PathBuf| path.iter().all(|part| part != "Deleted");
+    let leaves: Vec<_> = ending(&library, ".avhd").into_iter().filter(is_kept).collect();
+    assert_eq!((ending(&library, ".vhd").len(), leaves.len()), (1, 3), "{leaves:?}");
+    assert_eq!(ending(&library, "vhdx"), Vec::<std::path::PathBuf>::new());
+
+    // Each snapshot as one file of the other format.
+    for (number, image) in leaves.iter().enumerate() {
+        let (image, new) = (image.to_str().expect("text"), format!("{number}.vhdx"));
+        let folder = library.to_str().expect("text");
+        home.ends(1, &["disk", "convert", image, &new]);
+        home.done(&["disk", "convert", image, &new, "--parents-in", folder]);
+        let theirs = home.json(0, &["disk", "hash", image, "--parents-in", folder]);
+        assert_eq!(hash(&home, &new), text(&theirs["sha256"]));
+    }
+}
+
+#[test]
+fn images_from_one_format_to_another() {
+    let home = Home::new();
+    let there = |name: &str| home.0.path().join(name).exists();
+    home.done(&["disk", "create", "a.vhd", "--size", "16M"]);
+    assert_eq!(written(&home, "a.vhd", "100", &[7; 3_000_000]), Some(0));
+    home.done(&["disk", "create", "b.avhd", "--parent", "a.vhd"]);
+    assert_eq!(written(&home, "b.avhd", "5M", b"hello"), Some(0));
+    let disk = hash(&home, "b.avhd");
+    let convert = |from: &str, to: &str, more: &[&str]| {
+        let said = home.json(0, &[&["disk", "convert", from, to], more].concat());
+        assert_eq!(said["finished"], true, "{said}");
+        said["written"].as_u64().expect("a number")
+    };
+    home.done(&["disk", "convert", "b.avhd", "w.vhdx", "--what-if"]);
+    assert!(!there("w.vhdx"));
+    assert!((3_000_000..4 << 20).contains(&convert("b.avhd", "c.vhdx", &[])));
+    convert("c.vhdx", "d.raw", &[]);
+    convert("d.raw", "e.vhd", &["--raw", "--type", "fixed"]);
+    assert_eq!(home.json(0, &["disk", "info", "e.vhd"])["chain"][0]["image"]["kind"], "fixed");
+    convert("e.vhd", "f.vhd", &[]);
+    home.done(&["disk", "flatten", "b.avhd", "g.vhd"]);
+    for name in ["c.vhdx", "e.vhd", "f.vhd", "g.vhd"] {
+        assert_eq!(hash(&home, name), disk, "{name}");
+        assert_eq!(home.json(0, &["disk", "check", name])["problems"], Value::Array(vec![]));
+        assert_eq!(home.json(0, &["disk", "info", name])["chain"].as_array().map(Vec::len), Some(1));
+    }
+    assert_eq!(std::fs::metadata(home.0.path().join("d.raw")).expect("a file").len(), 16 << 20);
+
+    // What can't be is refused, and nothing is left of it.
+    home.ends(3, &["disk", "convert", "b.avhd", "c.vhdx"]);
+    home.ends(2, &["disk", "convert", "b.avhd", "new.disk"]);
+    home.ends(2, &["disk", "flatten", "b.avhd", "new.vhdx"]);
+    home.ends(1, &["disk", "convert", "nothing.vhd", "new.vhdx"]);
+    home.done(&["disk", "create", "large.vhdx", "--size", "2041G"]);
+    home.ends(3, &["disk", "convert", "large.vhdx", "new.vhd"]);
+    home.done(&["disk", "create", "coarse.vhdx", "--size", "16M", "--sector-size", "4096"]);
+    home.ends(3, &["disk", "convert", "coarse.vhdx", "new.vhd"]);
+    home.ends(2, &["disk", "create", "new.avhdx", "--parent", "a.vhd"]);
+    home.ends(3, &["disk", "create", "new.vhd", "--size", "2041G"]);
+    let left = ending(home.0.path(), ".new").len() + ending(home.0.path(), ".pending").len();
+    assert!(!["new.disk", "new.vhdx", "new.vhd", "new.avhdx"].iter().any(|name| there(name)) && left == 0);
 }

@@ -25,6 +25,8 @@ pub fn answer(output: &Output, machine: Option<&Machine>, answer: &Answer) -> Do
         }
         Answer::Created(id) => output.say(&json::Created { machine: *id }, || vec![format!("Created: {id}")]),
         Answer::Verified(report) => return verified(output, report),
+        // Only the window asks for it.
+        Answer::Inspected(seen) => output.say(seen, || seen.images.iter().map(|i| i.path.display().to_string()).collect()),
     }
     Ok(())
 }
@@ -88,6 +90,7 @@ pub fn lines(plan: &Plan, machine: Option<&Machine>) -> Vec<String> {
             vec![format!("{} is deleted with all that is in it, {} come back.", folder.display(), bytes(*held))]
         }
         Plan::Remove { folder: None, .. } => vec!["The machine is forgotten; its files stay.".into()],
+        Plan::Convert { most } => vec![format!("Up to {} are written.", bytes(*most))],
         Plan::Other => vec!["Nothing stands against it.".into()],
     }
 }

@@ -17,6 +17,7 @@ pub struct Create {
     name: String,
     memory_mib: u64,
     disks_mib: Vec<u64>,
+    format: ImageFormat,
     seed: u64,
 }
 
@@ -25,7 +26,7 @@ impl Create {
     pub fn new(model: &Model) -> Self {
         let taken = |name: &str| model.machines.values().any(|m| m.name() == name);
         let name = (1..).map(|n| format!("VM{n:02}")).find(|n| !taken(n)).unwrap_or_default();
-        Self { name, memory_mib: 64, disks_mib: vec![1024], seed: 1 }
+        Self { name, memory_mib: 64, disks_mib: vec![1024], format: ImageFormat::Vhdx, seed: 1 }
     }
 
     pub(super) fn show(&mut self, ui: &mut Ui, model: &Model, foot: &mut Foot) {
@@ -55,6 +56,12 @@ impl Create {
                 self.disks_mib.push(1024);
             }
             ui.end_row();
+            ui.label("Format");
+            ui.vertical(|ui| {
+                ui.radio_value(&mut self.format, ImageFormat::Vhdx, "VHDX, which is recommended");
+                ui.radio_value(&mut self.format, ImageFormat::Vhd, "VHD, for hosts before 2012: disks of 2040 GiB at most");
+            });
+            ui.end_row();
             let label = ui.label("Seed");
             ui.add(whole_number(&mut self.seed, 0..=u64::MAX, 1, "")).labelled_by(label.id);
             ui.end_row();
@@ -63,7 +70,7 @@ impl Create {
             ui,
             [
                 "A built-in machine without an operating system: its threads write memory and disks, stamp what they write, and check every byte that they read.".to_owned(),
-                "Its disks are VHDX files that grow as they are written; everything it does follows from the seed.".into(),
+                "Its disks are files that grow as they are written; everything it does follows from the seed.".into(),
             ],
         );
         foot.label = "Create".into();
@@ -73,7 +80,7 @@ impl Create {
             kind: MachineKind::Workload,
             memory: ByteCount::mib(self.memory_mib),
             disks: self.disks_mib.iter().map(|n| ByteCount::mib(*n)).collect(),
-            format: ImageFormat::Vhdx,
+            format: self.format,
             workload: WorkloadProfile { seed: self.seed, ..WorkloadProfile::default() },
         })));
     }
@@ -82,6 +89,10 @@ impl Create {
         let name = self.name.trim();
         if name.is_empty() {
             return Some("A machine needs a name.".into());
+        }
+        let largest = self.format.largest_disk();
+        if self.disks_mib.iter().any(|size| ByteCount::mib(*size) > largest) {
+            return Some(format!("A .{} file holds a disk of at most {largest}.", self.format.extension()));
         }
         model.machines.values().any(|m| m.name() == name).then(|| format!("There is a machine called “{name}” already."))
     }

@@ -58,7 +58,7 @@ impl Import {
 
     pub(super) fn show(&mut self, ui: &mut Ui, model: &Model, foot: &mut Foot) {
         if self.adopted.is_none() {
-            let path = field(ui, "VHDX file (the newest of its chain), or a folder", &mut self.path, "/path/to/disk.vhdx");
+            let path = field(ui, "VHD or VHDX file (the newest of its chain), or a folder", &mut self.path, "/path/to/disk.vhdx");
             focus_first(ui, &path, &self.path);
             if ui.button("Browse…").clicked() {
                 foot.other = Some(Action::Pick(PickFor::Import));

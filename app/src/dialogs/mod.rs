@@ -2,27 +2,35 @@
 //! Esc closes, Enter does the safe thing.
 
 mod apply;
+mod convert;
 mod create;
 mod delete;
+mod disks;
 mod edit;
 mod import;
+mod inspect;
 mod merge;
 mod resize;
 mod settings;
 mod take;
+#[cfg(test)]
+mod tests;
 mod windows;
 
 pub use apply::Apply;
+pub use convert::Convert;
 pub use create::Create;
 pub use delete::Delete;
 pub use edit::{Note, Rename};
 pub use import::Import;
+pub use inspect::Inspect;
 pub use merge::{Merge, Plain, Remove};
 pub use resize::Resize;
 pub use settings::Settings;
 pub use take::Take;
 pub use windows::Windows;
 
+use disks::Disks;
 use egui::{Context, Id, Key, Modal, Modifiers, RichText, Ui};
 use snaptree_core::engine::{Command, RequestId};
 
@@ -39,6 +47,10 @@ pub enum PickFor {
     OpenFolder,
     /// To be imported.
     Import,
+    /// An image that a dialog is about.
+    Image,
+    /// A file that isn't there yet.
+    NewFile,
 }
 
 /// The dialog that is open.
@@ -50,6 +62,8 @@ pub enum Dialog {
     Merge(Merge),
     Create(Create),
     Import(Import),
+    Convert(Convert),
+    Inspect(Inspect),
     Rename(Rename),
     Note(Note),
     Remove(Remove),
@@ -71,6 +85,8 @@ impl Dialog {
             Self::Merge(d) => Some(d.command()),
             Self::EmptyTrash(d) => Some(Command::EmptyTrash { machine: d.machine, all: true }),
             Self::Remove(d) => Some(d.command()),
+            Self::Convert(d) => d.command(),
+            Self::Inspect(d) => d.command(),
             Self::Create(_)
             | Self::Import(_)
             | Self::Rename(_)
@@ -93,6 +109,8 @@ impl Dialog {
             Self::Merge(d) => Some(&mut d.plan),
             Self::EmptyTrash(d) => Some(&mut d.plan),
             Self::Remove(d) => Some(&mut d.plan),
+            Self::Convert(d) => Some(&mut d.plan),
+            Self::Inspect(d) => Some(&mut d.plan),
             _ => None,
         }
     }
@@ -107,6 +125,13 @@ impl Dialog {
     /// The name of the plan that it waits for.
     pub fn plan(mut self) -> Option<RequestId> {
         self.plan_place().copied().flatten()
+    }
+
+    fn width(&self) -> f32 {
+        match self {
+            Self::Inspect(_) => 704.0,
+            _ => 460.0,
+        }
     }
 
     /// Goes one step back inside of it; answers whether there was one. Otherwise it closes.
@@ -126,6 +151,8 @@ impl Dialog {
             Self::Merge(d) => format!("Merge what is due on {}", machine(d.machine)),
             Self::Create(_) => "Create a machine".into(),
             Self::Import(d) => d.title(),
+            Self::Convert(_) => "Write a disk to a file".into(),
+            Self::Inspect(_) => "Look into an image".into(),
             Self::Rename(_) => "Rename a snapshot".into(),
             Self::Note(_) => "Note".into(),
             Self::Resize(d) => format!("Resize a disk of {}", machine(d.machine)),
@@ -146,6 +173,8 @@ impl Dialog {
             Self::Merge(d) => d.show(ui, model, foot),
             Self::Create(d) => d.show(ui, model, foot),
             Self::Import(d) => d.show(ui, model, foot),
+            Self::Convert(d) => d.show(ui, model, foot),
+            Self::Inspect(d) => d.show(ui, model, foot),
             Self::Rename(d) => d.show(ui, model, foot),
             Self::Note(d) => d.show(ui, foot),
             Self::Resize(d) => d.show(ui, model, foot),
@@ -234,7 +263,7 @@ pub fn show(ctx: &Context, model: &Model, view: &mut View, actions: &mut Vec<Act
     let mut clicked = None;
     let frame = egui::Frame::window(&ctx.global_style());
     let modal = Modal::new(Id::unique("dialog")).frame(frame).show(ctx, |ui| {
-        ui.set_width(460.0);
+        ui.set_width(dialog.width());
         ui.spacing_mut().item_spacing.y = 6.0;
         let title = dialog.title(model);
         let heading = ui.label(RichText::new(&title).font(theme::heading()));

@@ -83,7 +83,9 @@ impl Dispatch {
         match (why, &mut view.dialog) {
             (PickFor::OpenFolder, _) => self.run(Action::OpenPath(path), model, view, None),
             (PickFor::Import, Some(Dialog::Import(import))) => import.chosen(&path),
-            (PickFor::Import, _) => {}
+            (_, Some(Dialog::Convert(convert))) => convert.chosen(why, &path),
+            (_, Some(Dialog::Inspect(inspect))) => inspect.chosen(why, &path),
+            _ => {}
         }
     }
 

@@ -8,6 +8,9 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use crate::dialogs::PickFor;
 use crate::service::Service;
 
+/// How the names of images end.
+const IMAGES: &[&str] = &["vhdx", "avhdx", "vhd", "avhd"];
+
 /// What came of a dialog.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Picked {
@@ -38,10 +41,13 @@ impl Picker {
             let dialog = rfd::FileDialog::new();
             let path = match why {
                 PickFor::OpenFolder => dialog.set_title("Open a folder of disk images").pick_folder(),
-                PickFor::Import => dialog
-                    .set_title("Import a VHD or VHDX file")
-                    .add_filter("Disk images", &["vhdx", "avhdx", "vhd", "avhd"])
+                PickFor::Import => dialog.set_title("Import a VHD or VHDX file").add_filter("Disk images", IMAGES).pick_file(),
+                PickFor::Image => dialog
+                    .set_title("Choose a disk image")
+                    .add_filter("Disk images", IMAGES)
+                    .add_filter("Raw disks", &["raw", "img"])
                     .pick_file(),
+                PickFor::NewFile => dialog.set_title("Write the disk to").save_file(),
             };
             path.map(|path| Picked::Path(why, path))
         });

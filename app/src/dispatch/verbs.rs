@@ -58,6 +58,8 @@ impl Dispatch {
             Verb::OpenFolder => self.open(Dialog::OpenFolder(String::new()), model, view),
             Verb::CreateMachine => self.open(Dialog::Create(dialogs::Create::new(model)), model, view),
             Verb::Import => self.open(Dialog::Import(dialogs::Import::default()), model, view),
+            Verb::Convert => self.open(Dialog::Convert(dialogs::Convert::new(model, view)), model, view),
+            Verb::Inspect => self.open(Dialog::Inspect(dialogs::Inspect::new(model, view)), model, view),
             Verb::Rescan => self.run(Action::Send(Command::Rescan), model, view, ctx),
             _ => {
                 if let Some(action) = on_machine(verb, model, view) {

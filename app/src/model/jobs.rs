@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 
+use snaptree_core::chain::Inspection;
 use snaptree_core::engine::{Answer, Command, JobPhase, JobState, Plan, Refusal, RefusalKind, RequestId};
 use snaptree_core::snapshot::MachineId;
 
@@ -33,6 +34,7 @@ pub struct Jobs {
     jobs: Vec<JobState>,
     asked: HashMap<RequestId, Asked>,
     plans: HashMap<RequestId, Result<Plan, String>>,
+    inspections: HashMap<RequestId, Inspection>,
     notices: Vec<Notice>,
     /// A machine that was just created or imported, to be shown.
     pub created: Option<MachineId>,
@@ -62,6 +64,10 @@ impl Jobs {
         if asked.plan {
             let plan = match answer {
                 Ok(Answer::Plan(plan)) => Ok(*plan),
+                Ok(Answer::Inspected(seen)) => {
+                    self.inspections.insert(request, *seen);
+                    Ok(Plan::Other)
+                }
                 Ok(_) => Ok(Plan::Other),
                 Err(refusal) => Err(refusal.reason),
             };
@@ -94,7 +100,7 @@ impl Jobs {
                         )
                     }
                     Answer::Verified(report) => format!("Wrong: {}", report.wrong.join("; ")),
-                    Answer::Plan(_) => String::new(),
+                    Answer::Plan(_) | Answer::Inspected(_) => String::new(),
                 };
                 if !quiet && !text.is_empty() {
                     let text = notice(&text);
@@ -133,9 +139,15 @@ impl Jobs {
         self.plans.get(&request)
     }
 
+    /// What was seen of an image, once it was looked into.
+    pub fn inspection(&self, request: RequestId) -> Option<&Inspection> {
+        self.inspections.get(&request)
+    }
+
     /// A plan is no longer wanted.
     pub fn forget_plan(&mut self, request: RequestId) {
         self.plans.remove(&request);
+        self.inspections.remove(&request);
         self.asked.remove(&request);
     }
 

@@ -145,6 +145,7 @@ pub fn job(kind: JobKind) -> &'static str {
     match kind {
         JobKind::Create => "Creating",
         JobKind::Import => "Importing",
+        JobKind::Convert => "Writing a disk to a file",
         JobKind::Take => "Taking a snapshot",
         JobKind::Apply => "Applying",
         JobKind::UndoApply => "Undoing an apply",

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
+
 use super::Chain;
 use crate::disk::{self, CreateOptions, DiskError, Image, ImageFormat, ImageType, Result};
 use crate::host_file::{Access, HostFile, SharedHost};
@@ -23,7 +25,8 @@ pub enum Source {
 }
 
 /// What is written.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Target {
     /// An image without a parent.
     Image {

@@ -23,6 +23,7 @@ mod convert;
 mod device;
 mod folder;
 mod gate;
+mod inspect;
 mod live;
 mod open;
 mod owner_map;
@@ -34,6 +35,7 @@ pub use convert::{Conversion, Source, Target, convert};
 pub use device::{BlockDevice, Layer};
 pub use folder::{Folder, FolderImage, ParentState};
 pub use gate::Gate;
+pub use inspect::{BlockMap, Blocks, Inspected, Inspection, Square, inspect};
 pub use live::{Flaw, GRAIN, Held, LiveRun};
 pub use open::{MAX_DEPTH, Trace, trace};
 

@@ -112,7 +112,7 @@ impl ParentLink {
 }
 
 /// What an image is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ImageInfo {
     /// The container's format.
     pub format: ImageFormat,
@@ -131,7 +131,7 @@ pub struct ImageInfo {
     /// Changes when what the disk shows changes (VHDX: DataWriteGuid, VHD: Unique Id); children hold it as `linkage`.
     pub data_write_id: Uuid,
     /// The identifier before this one, where children that still hold it are right (VHD, while identifiers are changed).
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub former_id: Option<Uuid>,
     /// The link to the parent, for differencing images.
     pub parent: Option<ParentLink>,
@@ -245,6 +245,10 @@ pub trait Image: Send + Sync + fmt::Debug {
     fn held_bytes(&self) -> Result<ByteCount>;
     /// Structural check: everything found wrong, in words. Changes nothing.
     fn check(&self) -> Result<Vec<String>>;
+    /// The parts of the file that aren't payload, and what they say, in the order in which they stand. Changes nothing.
+    fn structures(&self) -> Result<Vec<Structure>> {
+        Ok(Vec::new())
+    }
     /// Metadata that this program doesn't know and that travels with the image ([`Image::take_identity_of`]).
     fn optional_items(&self) -> Result<Vec<MetadataItem>> {
         Ok(Vec::new())
@@ -277,6 +281,30 @@ pub trait Image: Send + Sync + fmt::Debug {
     /// Takes over the virtual-disk metadata of the image whose part it will play: exact size, VirtualDiskID,
     /// physical sector size, unknown optional items, durably.
     fn take_identity_of(&self, other: &dyn Image) -> Result<()>;
+}
+
+/// A part of an image's file, for people who look into it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Structure {
+    /// What the format's specification calls it.
+    pub name: String,
+    /// Where it stands in the file.
+    pub offset: u64,
+    /// Bytes that it takes there.
+    pub length: u64,
+    /// Names and values of what it says.
+    pub says: Vec<(String, String)>,
+}
+
+impl Structure {
+    fn new(name: impl Into<String>, offset: u64, length: u64) -> Self {
+        Self { name: name.into(), offset, length, says: Vec::new() }
+    }
+
+    fn say(mut self, name: impl Into<String>, value: impl ToString) -> Self {
+        self.says.push((name.into(), value.to_string()));
+        self
+    }
 }
 
 /// A metadata item that this program doesn't know and that isn't required: kept as it is.

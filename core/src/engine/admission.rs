@@ -1,7 +1,7 @@
 //! Which request is carried out, by whom; and why another one isn't.
 
 use super::entry::Active;
-use super::jobs::{self, Import};
+use super::jobs;
 use super::owner::Starting;
 use super::running::Owned;
 use super::worker::{Engine, SubscriberId};
@@ -21,6 +21,11 @@ impl Engine {
         let Some(id) = request.command.machine() else {
             return self.admit_for_library(from, request);
         };
+        if let Command::Job { action, .. } = request.command
+            && let Some(job) = self.beside.iter_mut().find(|job| job.machine() == id)
+        {
+            return job.steer(action).map(Some);
+        }
         let entry = self.machines.get_mut(&id).ok_or_else(|| Refusal::rule("there is no such machine"))?;
         if entry.connection.is_none() && entry.owned.is_none() && entry.starting.is_none() && self.options.executable.is_some() {
             self.connect(id);
@@ -117,8 +122,18 @@ impl Engine {
                 if what_if {
                     return Ok(Some(Answer::Plan(Box::new(Plan::Other))));
                 }
-                let job = Import::start(&self.library, path, name, mode, (from, request.id), &self.options.clock)?;
-                self.imports.push(job);
+                let job = jobs::import(&self.library, (path, name, mode), (from, request.id), &self.options.clock)?;
+                self.beside.push(job);
+                Ok(None)
+            }
+            Command::Convert(convert) => {
+                let options = &self.options;
+                self.beside.push(jobs::convert(&options.host, convert, request.mode, (from, request.id), &options.clock)?);
+                Ok(None)
+            }
+            Command::Inspect { image, folders } => {
+                let options = &self.options;
+                self.beside.push(jobs::inspect(&options.host, (image, folders), (from, request.id), &options.clock)?);
                 Ok(None)
             }
             Command::SetWindow(window) => {
@@ -295,9 +310,6 @@ impl Engine {
 
     /// Pauses, resumes or cancels a machine's job.
     fn steer(&mut self, id: MachineId, action: JobAction) -> Result<Answer, Refusal> {
-        if let Some(import) = self.imports.iter_mut().find(|import| import.machine() == id) {
-            return import.steer(action);
-        }
         let now = self.options.clock.elapsed();
         let Some(entry) = self.machines.get_mut(&id) else { return Err(Refusal::rule("there is no such machine")) };
         let Some(active) = &mut entry.job else { return Err(Refusal::rule("the machine has no job under way")) };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 
+use crate::chain::Target;
 use crate::disk::ImageFormat;
 use crate::snapshot::{DiskId, MachineId, MachineKind, Settings, SnapshotId, WorkloadProfile};
 use crate::units::{ByteCount, ByteRate};
@@ -66,6 +67,21 @@ pub enum ImportMode {
     Move,
 }
 
+/// A disk that is written to a new file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ConvertImage {
+    /// The image that shows it.
+    pub image: PathBuf,
+    /// Whether that is a raw disk, whatever its bytes say.
+    pub raw: bool,
+    /// Where its parents may be, beside its own folder.
+    pub folders: Vec<PathBuf>,
+    /// The new file.
+    pub to: PathBuf,
+    /// What it shall be.
+    pub target: Target,
+}
+
 /// What to do with a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -98,6 +114,15 @@ pub enum Command {
         name: String,
         /// Copy or move.
         mode: ImportMode,
+    },
+    /// Write the disk that an image shows to a new file. A machine's disks may be read so too, where nothing writes them.
+    Convert(ConvertImage),
+    /// Look into an image, and into what it reads through.
+    Inspect {
+        /// The image.
+        image: PathBuf,
+        /// Where its parents may be, beside its own folder.
+        folders: Vec<PathBuf>,
     },
     /// Forget a machine, or remove its files too.
     Remove {
@@ -269,6 +294,8 @@ impl Command {
             | Self::CloseFolder(_)
             | Self::Create(_)
             | Self::Import { .. }
+            | Self::Convert(_)
+            | Self::Inspect { .. }
             | Self::SetWindow(_)
             | Self::RemoveWindow(_)
             | Self::PinMerge { .. }

@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{LibraryState, MachineState, PlanState, RequestId};
+use crate::chain::Inspection;
 use crate::cost::{DeletionCost, MergeCost, MergeTotal};
 use crate::snapshot::{MachineId, SnapshotId};
 use crate::units::{ByteCount, ByteRate};
@@ -24,6 +25,7 @@ pub struct JobId(pub uuid::Uuid);
 pub enum JobKind {
     Create,
     Import,
+    Convert,
     Take,
     Apply,
     UndoApply,
@@ -176,6 +178,11 @@ pub enum Plan {
         /// Bytes that come back.
         held: ByteCount,
     },
+    /// Writing a disk to a new file.
+    Convert {
+        /// Bytes that are written at most.
+        most: ByteCount,
+    },
     /// Something that only the manifest is changed by, or that runs the machine.
     Other,
 }
@@ -199,6 +206,8 @@ pub enum Answer {
     Created(MachineId),
     /// What a verification found.
     Verified(VerifyReport),
+    /// What an image is inside.
+    Inspected(Box<Inspection>),
 }
 
 /// What the engine says.

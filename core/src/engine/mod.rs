@@ -29,7 +29,7 @@ mod wire;
 mod worker;
 
 pub use agent::Agent;
-pub use command::{Command, CreateMachine, ImportMode, JobAction, Mode, Request, RequestId};
+pub use command::{Command, ConvertImage, CreateMachine, ImportMode, JobAction, Mode, Request, RequestId};
 pub use event::{Answer, Event, JobId, JobKind, JobPhase, JobState, LatencyReport, Plan, Refusal, RefusalKind};
 pub use handle::EngineHandle;
 pub use planning::{AgentState, Expected, Pin, PlanState, VolumeHistory};

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::entry::Entry;
-use super::jobs::{Context, ImportEnd, Report, Step};
+use super::jobs::{BesideEnd, Context, Outcome, Report, Step};
 use super::worker::Engine;
 use super::{Answer, Event, JobPhase, Place, Refusal};
 use crate::snapshot::MachineId;
@@ -159,37 +159,44 @@ impl Engine {
         for id in ids {
             self.cancel_job(id);
         }
-        for import in &mut self.imports {
-            let _ = import.steer(super::JobAction::Cancel);
+        for job in &mut self.beside {
+            let _ = job.steer(super::JobAction::Cancel);
         }
-        self.imports.clear();
+        self.beside.clear();
     }
 
-    /// Imports work on threads of their own; what they tell is passed on.
-    pub(super) fn step_imports(&mut self) -> bool {
+    /// What works on threads of their own tells is passed on.
+    pub(super) fn step_beside(&mut self) -> bool {
         let now = self.options.clock.elapsed();
         let mut ended = Vec::new();
-        for (index, import) in self.imports.iter_mut().enumerate() {
-            match import.poll(now) {
+        for (index, job) in self.beside.iter_mut().enumerate() {
+            match job.poll(now) {
                 None => {}
-                Some(ImportEnd::Progress(state)) => self.outbox.publish(&Event::Job(*state)),
+                Some(BesideEnd::Progress(state)) => self.outbox.publish(&Event::Job(*state)),
                 Some(end) => ended.push((index, end)),
             }
         }
         for (index, end) in ended.into_iter().rev() {
-            let import = self.imports.remove(index);
-            if let ImportEnd::Ended(state, from, result) = end {
-                let answer = result.map(|(dir, machine)| {
-                    let id = machine.id;
-                    self.take_in(&dir, Place::Library, machine);
-                    self.library_changed = true;
-                    Answer::Created(id)
+            let job = self.beside.remove(index);
+            if let BesideEnd::Ended(state, from, result) = end {
+                let answer = result.map(|outcome| match outcome {
+                    Outcome::Imported(dir, machine) => {
+                        let id = machine.id;
+                        self.take_in(&dir, Place::Library, *machine);
+                        self.library_changed = true;
+                        Answer::Created(id)
+                    }
+                    Outcome::Done(text) => Answer::Done(text),
+                    Outcome::Planned(plan) => Answer::Plan(plan),
+                    Outcome::Inspected(seen) => Answer::Inspected(seen),
                 });
                 self.publish_changes();
-                self.outbox.publish(&Event::Job(*state));
+                if let Some(state) = state {
+                    self.outbox.publish(&Event::Job(*state));
+                }
                 self.outbox.answer(from, answer);
             }
-            drop(import);
+            drop(job);
         }
         false
     }
@@ -197,7 +204,7 @@ impl Engine {
     /// Shows the screens of machines that run here; returns how long until the next picture.
     pub(super) fn step_live(&mut self) -> Duration {
         let now = self.options.clock.elapsed();
-        let mut wait = if self.imports.is_empty() { Duration::from_secs(1) } else { TELL_EVERY };
+        let mut wait = if self.beside.is_empty() { Duration::from_secs(1) } else { TELL_EVERY };
         if let Some(starting) = self.starting_wait() {
             self.watch_starting();
             wait = wait.min(starting);

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::entry::Entry;
-use super::jobs::Import;
+use super::jobs::Beside;
 use super::owner::OwnerNews;
 use super::planning::Planning;
 use super::{Answer, Event, LibraryState, Refusal, Request, RequestId};
@@ -122,7 +122,8 @@ pub struct Engine {
     pub(super) machines: BTreeMap<MachineId, Entry>,
     pub(super) folders: Vec<PathBuf>,
     pub(super) problems: Vec<String>,
-    pub(super) imports: Vec<Import>,
+    /// Jobs that are about no machine of the library yet, or about none at all.
+    pub(super) beside: Vec<Beside>,
     /// Who waits for the first state of an owner that came up.
     pub(super) waiting_for_state: Vec<(MachineId, (SubscriberId, RequestId))>,
     /// Volumes whose speed was tried.
@@ -157,7 +158,7 @@ impl Engine {
             machines: BTreeMap::new(),
             folders: Vec::new(),
             problems: Vec::new(),
-            imports: Vec::new(),
+            beside: Vec::new(),
             waiting_for_state: Vec::new(),
             probed: BTreeSet::new(),
             library_changed: true,
@@ -207,7 +208,7 @@ impl Engine {
             self.look_around();
             self.look_at_plan();
         }
-        let busy = self.step_jobs() | self.step_imports() | self.step_sight() | self.step_probes();
+        let busy = self.step_jobs() | self.step_beside() | self.step_sight() | self.step_probes();
         let live = self.step_live().min(self.step_room());
         self.publish_changes();
         if busy { Duration::ZERO } else { live.min(self.next_look.saturating_sub(now)) }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use super::json;
 use super::runner::Target;
-use super::vhdx::{Bytes, damage, pending};
+use super::vhdx::{Bytes, damage, key, pending, table};
 
 const NAMES: [&str; 4] = ["base.vhdx", "one.avhdx", "two.avhdx", "leaf.avhdx"];
 const OTHER: &str = "other.avhdx";
@@ -115,7 +115,7 @@ fn change(host: &MemHost, random: &mut Random) -> Result<(), String> {
     let bytes = Bytes(host.open(&path(name), Access::Write).map_err(|error| error.to_string())?);
     match random.below(4) {
         0 => damage(&bytes, random),
-        1 => pending(host, &path(name), &bytes, random),
+        1 => pending(host, &path(name), (key(&bytes), table(&bytes)), random),
         _ => {
             let to = match random.below(12) {
                 0 => r"..\outside\secret.vhdx".into(),

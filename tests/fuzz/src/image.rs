@@ -11,7 +11,8 @@ use snaptree_core::units::ByteCount;
 
 use super::runner::Target;
 use super::samples;
-use super::vhdx::{Bytes, damage, pending};
+use super::vhdx::{Bytes, pending};
+use super::{vhd, vhdx};
 
 /// What the volume of a case holds at most.
 const CAPACITY: ByteCount = ByteCount::mib(256);
@@ -23,17 +24,19 @@ const STEP: u64 = 1 << 30;
 pub struct ImageTarget {
     host: MemHost,
     images: Vec<PathBuf>,
+    format: ImageFormat,
 }
 
 impl ImageTarget {
-    pub fn new() -> Self {
+    pub fn new(format: ImageFormat) -> Self {
         let host = MemHost::new();
-        let mut images = samples::load(&host);
+        let mut images = samples::load(&host, format);
+        let is_vhd = format == ImageFormat::Vhd;
         for (index, (kind, block_mib, sector, size)) in [
             (ImageType::Dynamic, 1, 512, 5 << 20),
             (ImageType::Fixed, 1, 512, 3 << 20),
-            (ImageType::Dynamic, 2, 4096, (9 << 20) + 4096),
-            (ImageType::Dynamic, 256, 512, 64 << 40),
+            (ImageType::Dynamic, 2, if is_vhd { 512 } else { 4096 }, (9 << 20) + 4096),
+            (ImageType::Dynamic, 256, 512, if is_vhd { 2040 << 30 } else { 64 << 40 }),
             (ImageType::Dynamic, 32, 512, 300 << 30),
         ]
         .into_iter()
@@ -45,10 +48,10 @@ impl ImageTarget {
                 logical_sector_size: sector,
                 ..CreateOptions::dynamic(ByteCount(size))
             };
-            let path = PathBuf::from(format!("/own{index}.vhdx"));
-            let image = disk::create(&host.shared(), &path, ImageFormat::Vhdx, &options).expect("an image");
+            let path = PathBuf::from(format!("/own{index}.{}", format.extension()));
+            let image = disk::create(&host.shared(), &path, format, &options).expect("an image");
             image.write_at(&[1; 8192], 4096).expect("a write");
-            let child = PathBuf::from(format!("/child{index}.avhdx"));
+            let child = PathBuf::from(format!("/child{index}.{}", format.child_extension()));
             let child_image = disk::create_child(&host.shared(), &child, &*image, options.block_size).expect("a child");
             child_image.write_at(&[2; 4096], 0).expect("a write");
             child_image.write_at(&[3; 4096], 1 << 20).expect("a write");
@@ -62,7 +65,7 @@ impl ImageTarget {
             }
             images.extend([path, child]);
         }
-        Self { host: host.crash(CrashMode::Kill, 0), images }
+        Self { host: host.crash(CrashMode::Kill, 0), images, format }
     }
 }
 
@@ -74,21 +77,30 @@ impl Target for ImageTarget {
         let path = &self.images[random.below(self.images.len() as u64) as usize];
         {
             let bytes = Bytes(host.open(path, Access::Write).map_err(|error| error.to_string())?);
-            damage(&bytes, random);
+            let key = match self.format {
+                ImageFormat::Vhdx => {
+                    vhdx::damage(&bytes, random);
+                    (vhdx::key(&bytes), vhdx::table(&bytes))
+                }
+                ImageFormat::Vhd => {
+                    vhd::damage(&bytes, random);
+                    (vhd::key(&bytes), vhd::table(&bytes))
+                }
+            };
             if random.chance(1, 8) {
-                pending(&host, path, &bytes, random);
+                pending(&host, path, key, random);
             }
         }
         let steps = host.steps();
         let access = if random.chance(1, 2) { Access::Look } else { Access::Read };
-        match disk::open(&host.shared(), path, ImageFormat::Vhdx, access) {
+        match disk::open(&host.shared(), path, self.format, access) {
             Ok(image) => look(&*image, random)?,
             Err(error) => explains(&error, path)?,
         }
         if host.steps() != steps {
             return Err("a look has changed something".into());
         }
-        write(&host, path, random)
+        write(&host, path, self.format, random)
     }
 }
 
@@ -135,7 +147,7 @@ pub fn look(image: &dyn Image, random: &mut Random) -> Result<(), String> {
     }
     let mut shown = vec![0; size.min(MODEL_MAX) as usize];
     let _ = image.read_at(&mut shown, 0);
-    let _ = image.optional_items();
+    let _ = (image.optional_items(), image.structures());
     // The largest table of ours, with 1 MiB blocks, is that of 300 GiB.
     if size / info.block_size.0 <= 1 << 19 {
         let _ = image.check();
@@ -149,8 +161,8 @@ fn content(image: &dyn Image) -> Option<Vec<u8>> {
 }
 
 /// Writes, and compares with a model; what was flushed is there after opening it again.
-fn write(host: &MemHost, path: &Path, random: &mut Random) -> Result<(), String> {
-    let open = |host: &MemHost, access| disk::open(&host.shared(), path, ImageFormat::Vhdx, access);
+fn write(host: &MemHost, path: &Path, format: ImageFormat, random: &mut Random) -> Result<(), String> {
+    let open = |host: &MemHost, access| disk::open(&host.shared(), path, format, access);
     let steps = host.steps();
     let image = match open(host, Access::Write) {
         Ok(image) => image,

@@ -2,12 +2,13 @@
 //! file that is only looked at or that is refused, or lose what a node stands on; an error names its file.
 //!
 //! ```text
-//! fuzz [--target image|chain|manifest|socket|nbd] [--seed S] [--seconds N] [--only CASE]
+//! fuzz [--target image|vhd|chain|manifest|socket|nbd] [--seed S] [--seconds N] [--only CASE]
 //! ```
 //!
 //! | target | what is fed |
 //! |---|---|
 //! | image | one VHDX file, of several shapes and programs: its fields, tables, log, parent locator, side file |
+//! | vhd | the same of VHD |
 //! | chain | four images: their links, the journal of a merge of files, and a machine that writes |
 //! | manifest | a machine's folder: machine.json, journals of all operations, library.json, saved memory, links |
 //! | socket | what clients send to the owner of a running machine, and how they leave |
@@ -35,6 +36,8 @@ mod runner;
 mod samples;
 #[cfg(unix)]
 mod socket;
+#[cfg(unix)]
+mod vhd;
 #[cfg(unix)]
 mod vhdx;
 

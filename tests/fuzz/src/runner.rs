@@ -10,14 +10,15 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, setrlimit};
+use snaptree_core::disk::ImageFormat;
 use snaptree_core::testing::Random;
 
 use super::{chain, image, manifest, nbd, socket};
 
-const USAGE: &str = "fuzz [--target image|chain|manifest|socket|nbd] [--seed S] [--seconds N] [--only CASE]
+const USAGE: &str = "fuzz [--target image|vhd|chain|manifest|socket|nbd] [--seed S] [--seconds N] [--only CASE]
 Feeds damaged and made-up input to the engine; without --target to all, each for N seconds (60). Seed 1 if not said.
 A line FAILED: ... ends with the arguments that repeat the case.";
-const TARGETS: [&str; 5] = ["image", "chain", "manifest", "socket", "nbd"];
+const TARGETS: [&str; 6] = ["image", "vhd", "chain", "manifest", "socket", "nbd"];
 
 /// A case that takes longer stands still.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -164,7 +165,8 @@ static PANICS: Mutex<Vec<String>> = Mutex::new(Vec::new());
 fn run_cases(options: &Options, first: u64, place: &Path) -> u32 {
     let began = Instant::now();
     let mut target: Box<dyn Target> = match &*options.target {
-        "image" => Box::new(image::ImageTarget::new()),
+        "image" => Box::new(image::ImageTarget::new(ImageFormat::Vhdx)),
+        "vhd" => Box::new(image::ImageTarget::new(ImageFormat::Vhd)),
         "chain" => Box::new(chain::ChainTarget::new()),
         "manifest" => Box::new(manifest::ManifestTarget::new()),
         "nbd" => Box::new(nbd::NbdTarget::new()),

@@ -335,19 +335,33 @@ fn splice(bytes: &Bytes, random: &mut Random) {
     }
 }
 
-/// A side file of this boot with changes of anything.
-pub fn pending(host: &MemHost, image: &std::path::Path, bytes: &Bytes, random: &mut Random) {
+/// What keys a side file.
+pub fn key(bytes: &Bytes) -> [u8; 16] {
+    let newer = u64::from(bytes.number(HEADERS[1] + 8) > bytes.number(HEADERS[0] + 8)) as usize;
+    bytes.get(HEADERS[newer] + 16, 16).try_into().expect("16 bytes")
+}
+
+/// Where the table stands.
+pub fn table(bytes: &Bytes) -> u64 {
+    bytes.region(BAT)
+}
+
+/// A side file of this boot with changes of anything, mostly of the table.
+pub fn pending(host: &MemHost, image: &std::path::Path, (key, table): ([u8; 16], u64), random: &mut Random) {
     let mut name = image.as_os_str().to_owned();
     name.push(".pending");
     let boot = host.boot_id();
-    let mut side = b"snappend\x01\0\0\0".to_vec();
-    let newer = u64::from(bytes.number(HEADERS[1] + 8) > bytes.number(HEADERS[0] + 8)) as usize;
-    side.extend(bytes.get(HEADERS[newer] + 16, 16));
+    let mut side = b"snappend\x02\0\0\0".to_vec();
+    side.extend(key);
     side.extend((boot.len() as u16).to_le_bytes());
     side.extend(boot.as_bytes());
     side.extend(crc32c::crc32c(&side).to_le_bytes());
+    // Where the first change stands.
+    let first = if random.chance(1, 10) { edge(random) } else { side.len() as u64 + 12 };
+    side.extend(first.to_le_bytes());
+    side.extend(crc32c::crc32c(&first.to_le_bytes()).to_le_bytes());
     for _ in 0..=random.below(3) {
-        let at = if random.chance(2, 3) { bytes.region(BAT) + random.below(12) * 8 } else { edge(random) };
+        let at = if random.chance(2, 3) { table + random.below(12) * 8 } else { edge(random) };
         let count = random.below(40);
         let content = random.bytes(count as usize);
         let mut body = at.to_le_bytes().to_vec();

@@ -27,6 +27,11 @@ fn images() {
 }
 
 #[test]
+fn images_of_vhd() {
+    run("vhd");
+}
+
+#[test]
 fn chains() {
     run("chain");
 }

@@ -51,7 +51,9 @@ fn round(program: &Path, seed: u64, until: Option<Instant>, traces: bool, report
     let mut round = Round { program, random: Random::new(seed), home: Home::new(), subjects: Vec::new(), traces, report };
     for (number, name) in MACHINES.into_iter().enumerate() {
         let (seed, disk) = ((seed * 10 + number as u64).to_string(), format!("{}M", 12 << number));
-        let status = round.verb(&["machine", "create", name, "--disk", &disk, "--memory", "4M", "--seed", &seed])?;
+        let format = if round.random.chance(1, 2) { "vhd" } else { "vhdx" };
+        let create = ["machine", "create", name, "--disk", &disk, "--memory", "4M", "--seed", &seed, "--format", format];
+        let status = round.verb(&create)?;
         if status != 0 {
             return Err(format!("{name} can't be made: status {status}"));
         }

@@ -7,6 +7,7 @@ use crate::testing::{RamImage, Random, ReferenceDisk};
 mod cache;
 mod convert;
 mod gate;
+mod inspect;
 mod parallel;
 mod random;
 mod rules;

@@ -29,7 +29,7 @@ const CREATOR: [u8; 4] = *b"snap";
 /// Windows.
 const CREATOR_HOST: [u8; 4] = *b"Wi2k";
 /// Footers count seconds from here: 2000-01-01.
-const EPOCH: i64 = 946_684_800;
+pub(super) const EPOCH: i64 = 946_684_800;
 
 /// Creates a fixed or dynamic image.
 pub fn create(host: &SharedHost, path: &Path, options: &CreateOptions) -> Result<Arc<VhdImage>> {

@@ -14,7 +14,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use uuid::Uuid;
 
 use super::footer::Footers;
-use super::format::{DynamicHeader, FIXED, Footer, SECTOR, SECTOR_SIZE};
+use super::format::{DynamicHeader, FIXED, Footer, HEADER_SIZE, SECTOR, SECTOR_SIZE};
 use super::geometry::{Blocks, Geometry, place_of};
 use super::sector_bitmap::runs;
 use super::write::{LONG_ZEROS, TRIMMED, Writer};
@@ -22,7 +22,7 @@ use super::{header, parent_locator};
 use crate::disk::pages::{Page, Pages, RawFile};
 use crate::disk::pending::{Pending, fits};
 use crate::disk::{
-    DiskError, Extent, Image, ImageFormat, ImageInfo, ImageType, ParentLink, ParentTarget, Presence, Released, Result,
+    DiskError, Extent, Image, ImageFormat, ImageInfo, ImageType, ParentLink, ParentTarget, Presence, Released, Result, Structure,
 };
 use crate::host_file::{Access, SharedHost};
 use crate::units::ByteCount;
@@ -113,10 +113,14 @@ impl VhdImage {
         let mut writer = self.settled();
         let changes = writer.pending.read(writer.footers.current.unique_id)?;
         let footer = writer.footers.place;
-        let changes_metadata = |patches: &Vec<(u64, Vec<u8>)>| {
-            let before_footer = patches.iter().all(|(at, bytes)| at.saturating_add(bytes.len() as u64) <= footer);
-            before_footer && fits(patches, &self.raw, SECTOR)
+        // Table and bitmaps: the header is never changed that way.
+        let header = writer.footers.current.data_offset.get();
+        let is_elsewhere = |(at, bytes): &(u64, Vec<u8>)| {
+            let end = at.saturating_add(bytes.len() as u64);
+            end <= footer && (end <= header || *at >= header + HEADER_SIZE as u64)
         };
+        let changes_metadata =
+            |patches: &Vec<(u64, Vec<u8>)>| patches.iter().all(is_elsewhere) && fits(patches, &self.raw, SECTOR);
         let blocks = self.geometry().blocks;
         if !changes.iter().all(|patches| blocks.is_some() && changes_metadata(patches)) {
             return Err(DiskError::invalid(self.raw.path(), 0, "side file", "has changes outside the image's metadata"));
@@ -346,6 +350,9 @@ impl Image for VhdImage {
     }
     fn check(&self) -> Result<Vec<String>> {
         self.check_structure()
+    }
+    fn structures(&self) -> Result<Vec<Structure>> {
+        self.parts()
     }
     fn release(&self, stretches: &[(u64, u64)]) -> Result<Released> {
         self.release_stretches(stretches)

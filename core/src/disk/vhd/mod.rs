@@ -5,7 +5,7 @@
 //! footer, header, parent_locator, geometry, sector_bitmap    one part of it each
 //! space            where new things go: to the footer's place
 //! create, image    new files; an open one, and reading it
-//! write            allocation, commit, flush, freeze     header_switch, resize, merge, check
+//! write            allocation, commit, flush, freeze     header_switch, resize, merge, check, inspect
 //!
 //! write ─> footer behind it, durable ─> payload in place ─> patches ─> side file ─> sectors (changed)
 //! flush ─> payload durable ─> bitmaps durable ─> BAT durable ─> side file empty
@@ -31,6 +31,7 @@ mod geometry;
 mod header;
 mod header_switch;
 mod image;
+mod inspect;
 mod merge;
 mod parent_locator;
 mod resize;

@@ -5,9 +5,9 @@ use std::path::Path;
 use uuid::Uuid;
 
 use super::format::{DynamicHeader, LocatorEntry, SECTOR, round_up};
-use crate::disk::ParentLink;
 use crate::disk::pages::RawFile;
 use crate::disk::parent_paths::ParentPaths;
+use crate::disk::{ParentLink, Structure};
 
 /// No path is longer.
 const LENGTH_MAX: u64 = 128 << 10;
@@ -34,12 +34,30 @@ pub fn read(raw: &RawFile, header: &DynamicHeader) -> ParentLink {
             put(&mut link, code == W2RU || code == WI2R || is_relative(&text), text);
         }
     }
-    if let Some(name) = utf16(&header.parent_unicode_name, u16::from_be_bytes) {
+    if let Some(name) = name(header) {
         let relative = is_relative(&name);
         let text = if relative && !name.contains(['\\', '/']) { format!(".\\{name}") } else { name };
         put(&mut link, relative, text);
     }
     link
+}
+
+/// The parent's name in the header.
+pub fn name(header: &DynamicHeader) -> Option<String> {
+    utf16(&header.parent_unicode_name, u16::from_be_bytes)
+}
+
+/// Each path, where it stands.
+pub fn each(raw: &RawFile, header: &DynamicHeader) -> Vec<Structure> {
+    let used = header.locators.iter().filter(|entry| entry.platform_code != [0; 4]);
+    let part = |entry: &LocatorEntry| {
+        let code = entry.platform_code;
+        let name = format!("Parent Locator {}", String::from_utf8_lossy(&code));
+        let path = data(raw, entry).and_then(|bytes| text(code, &bytes));
+        let part = Structure::new(name, entry.data_offset.get(), entry.data_length.get().into());
+        part.say("Path", path.unwrap_or_else(|| "can't be read".into()))
+    };
+    used.map(part).collect()
 }
 
 fn put(link: &mut ParentLink, is_relative: bool, text: String) {

@@ -9,9 +9,6 @@ use super::write::{Content, Writer, entry_patch, new_block};
 use crate::disk::{Image, Result};
 use std::sync::{Arc, PoisonError};
 
-/// A longer BAT gets room for so many more blocks, so that the next growth finds it.
-const MORE_ENTRIES: u64 = 1024;
-
 impl VhdImage {
     pub(super) fn grow_to(&self, size: u64) -> Result<()> {
         let mut w = self.settled();
@@ -49,9 +46,19 @@ impl VhdImage {
             self.make_zero_until(w, size)?;
         }
         let old = self.geometry();
-        self.commit(w)?;
-        self.put_footer(w, sized(&w.footers.current, size))?;
-        self.set_geometry(w);
+        // As many entries as blocks: others refuse a table that has more.
+        match w.header {
+            Some(header) if u64::from(header.max_table_entries.get()) != needed => {
+                let header = DynamicHeader { max_table_entries: (needed as u32).into(), ..header };
+                let footer = sized(&w.footers.current, size);
+                self.switch_header(w, header, footer, None)?;
+            }
+            _ => {
+                self.commit(w)?;
+                self.put_footer(w, sized(&w.footers.current, size))?;
+                self.set_geometry(w);
+            }
+        }
         if size < old.virtual_size {
             self.free_from(w, &old, needed)?;
         }
@@ -74,7 +81,7 @@ impl VhdImage {
             self.apply(w, vec![(blocks.entry(blocks.entries), unused)], false)?;
             DynamicHeader { max_table_entries: (room as u32).into(), ..header }
         } else {
-            let length = round_up((needed + MORE_ENTRIES) * 4, SECTOR);
+            let length = round_up(needed * 4, SECTOR);
             let place = self.allocate(w, length)?;
             let mut done = 0;
             while done < length {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::format::{SECTOR, round_up};
 use super::geometry::Blocks;
 
 /// The footer is moved ahead by at most so many bytes at once.
@@ -29,9 +30,9 @@ pub struct Place {
 }
 
 impl Space {
-    /// The space of a file whose footer stands at `footer`.
+    /// The space of a file whose footer stands at `footer`: in a stranger's, not always where a sector begins.
     pub fn new(footer: u64) -> Self {
-        Self { free: BTreeSet::new(), end: footer, ahead: 0 }
+        Self { free: BTreeSet::new(), end: round_up(footer, SECTOR), ahead: 0 }
     }
 
     /// Behind everything that is used.
@@ -63,7 +64,10 @@ impl Space {
         let is_fresh = true;
         match self.end + length <= footer {
             true => (Place { offset: self.end, is_fresh }, None),
-            false => (Place { offset: footer, is_fresh }, Some(footer + length)),
+            false => {
+                let offset = round_up(footer, SECTOR);
+                (Place { offset, is_fresh }, Some(offset + length))
+            }
         }
     }
 

@@ -335,14 +335,19 @@ impl VhdImage {
         Ok(())
     }
 
-    /// Where two blocks share a place, or one lies in the metadata, a change of one would damage the other.
+    /// Where two blocks share a place, or one lies in the metadata or over the footer, a change of one would damage the
+    /// other.
     fn check_places(&self, w: &Writer, g: &Geometry) -> Result<()> {
         let Some(blocks) = &g.blocks else { return Ok(()) };
         let header = w.footers.current.data_offset.get();
-        let mut taken = Vec::new();
+        let (mut taken, count) = (Vec::new(), blocks.count(g.virtual_size));
         self.each_entry(blocks, |block, entry| {
             if let Some(place) = self.checked_place(g, blocks, block, entry)? {
-                taken.push((place, place + blocks.bitmap_length() + g.shown_length(blocks, block)));
+                let end = place + blocks.bitmap_length() + g.shown_length(blocks, block);
+                if block < count && end > w.footers.place {
+                    return Err(self.invalid(blocks.entry(block), "BAT entry", format!("of block {block} lies over the footer")));
+                }
+                taken.push((place, end));
             }
             Ok(())
         })?;

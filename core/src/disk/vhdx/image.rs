@@ -25,7 +25,7 @@ use crate::disk::pages::{Page, Pages, Patches, RawFile};
 use crate::disk::pending::{Pending, fits};
 use crate::disk::{
     DiskError, DiskErrorKind, Extent, Image, ImageFormat, ImageInfo, ImageType, MetadataItem, ParentTarget, Presence, Released,
-    Result,
+    Result, Structure,
 };
 use crate::host_file::{Access, SharedHost};
 use crate::units::ByteCount;
@@ -415,6 +415,9 @@ impl Image for VhdxImage {
     }
     fn check(&self) -> Result<Vec<String>> {
         self.check_structure()
+    }
+    fn structures(&self) -> Result<Vec<Structure>> {
+        self.parts()
     }
     fn optional_items(&self) -> Result<Vec<MetadataItem>> {
         let writer = lock(&self.writer);

@@ -6,7 +6,7 @@
 //! log              replay, and entries for changed pages
 //! space            free space inside the file
 //! create, image    new files; an open one, and reading it
-//! write            allocation, commit, flush, freeze     resize, merge, check
+//! write            allocation, commit, flush, freeze     resize, merge, check, inspect
 //!
 //! write ─> payload in place ─> patches ─> side file ─> pages (changed)
 //! flush ─> payload durable ─> log entry durable ─> pages in place ─> log empty, side file empty
@@ -26,6 +26,7 @@ mod create;
 mod format;
 mod header;
 mod image;
+mod inspect;
 mod log;
 mod merge;
 mod metadata;

@@ -35,6 +35,11 @@ impl ParentLocator {
         ])
     }
 
+    /// Keys and values, as they stand.
+    pub fn pairs(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (&**key, &**value))
+    }
+
     /// Parses an item; the error says what is wrong with it.
     pub fn parse(bytes: &[u8]) -> Result<Self, String> {
         let (header, rest) = LocatorHeader::read_from_prefix(bytes).map_err(|_| "is too short".to_owned())?;

@@ -2,6 +2,8 @@
 //! steps it can be paused and cancelled, and its progress is published.
 
 mod apply;
+mod beside;
+mod convert;
 mod edit;
 mod import;
 mod merge;
@@ -18,7 +20,9 @@ use crate::cost::{Calibration, VolumeState};
 use crate::snapshot::MachineId;
 use crate::units::ByteCount;
 
-pub(super) use import::{Import, ImportEnd};
+pub(super) use beside::{Beside, BesideEnd, Outcome};
+pub(super) use convert::{convert, inspect};
+pub(super) use import::import;
 
 /// What a step works with.
 pub(super) struct Context<'a> {
@@ -114,6 +118,8 @@ pub(super) fn for_command(command: &Command) -> Option<(JobKind, Box<dyn Job>)> 
         | Command::CloseFolder(_)
         | Command::Create(_)
         | Command::Import { .. }
+        | Command::Convert(_)
+        | Command::Inspect { .. }
         | Command::Remove { .. }
         | Command::Job { .. } => return None,
     })

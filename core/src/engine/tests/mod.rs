@@ -1,6 +1,7 @@
 //! The engine as a whole, on real files, driven by hand.
 
 mod agent;
+mod beside;
 mod merging;
 mod planning;
 mod probe;

@@ -149,13 +149,14 @@ impl<'a> Round<'a> {
         let contents: BTreeMap<String, Disks> =
             lab::name_contents(contents).into_iter().map(|(label, content)| (label, vec![content])).collect();
         subjects.push(Subject::new(&store, false, contents));
+        let format = if random.chance(1, 2) { ImageFormat::Vhd } else { ImageFormat::Vhdx };
         for (name, has_guest, disks) in [("plain", false, vec![3, 2]), ("guest", true, vec![4, 2])] {
             let new = NewMachine {
                 name: name.into(),
                 kind: MachineKind::Workload,
                 memory: ByteCount::mib(2),
                 disks: disks.into_iter().map(ByteCount::mib).collect(),
-                format: ImageFormat::Vhdx,
+                format,
                 workload: WorkloadProfile {
                     seed,
                     page_writes_per_second: 100,

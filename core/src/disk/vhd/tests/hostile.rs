@@ -88,3 +88,61 @@ fn fix_checksums(file: &dyn crate::host_file::HostFile, footers: bool) {
         fix(file.len().unwrap().saturating_sub(512), 512, 64);
     }
 }
+
+/// Where a block's data goes over the footer, the first change of the footer would be one of the disk.
+#[test]
+fn a_block_over_the_footer_is_read_and_never_written_to() {
+    let host = made();
+    let file = host.shared().open(Path::new(PATH), Access::Write).unwrap();
+    let length = file.len().unwrap();
+    let mut entry = [0; 8];
+    file.read_exact_at(&mut entry, 512 + 16).unwrap();
+    let table = u64::from_be_bytes(entry);
+    // As if it began a sector later.
+    let mut last = [0; 4];
+    let blocks: Vec<u32> = (0..16)
+        .map(|block| {
+            file.read_exact_at(&mut last, table + block * 4).unwrap();
+            u32::from_be_bytes(last)
+        })
+        .collect();
+    let (block, place) =
+        blocks.iter().enumerate().filter(|(_, place)| **place != u32::MAX).max_by_key(|(_, place)| **place).unwrap();
+    file.write_all_at(&(place + 1).to_be_bytes(), table + block as u64 * 4).unwrap();
+    drop(file);
+    let bytes = |host: &MemHost| {
+        let file = host.shared().open(Path::new(PATH), Access::Look).unwrap();
+        let mut bytes = vec![0; file.len().unwrap() as usize];
+        file.read_exact_at(&mut bytes, 0).unwrap();
+        bytes
+    };
+    let before = bytes(&host);
+    assert_eq!(before.len() as u64, length);
+    let open = |access| disk::open(&host.shared(), Path::new(PATH), ImageFormat::Vhd, access).unwrap();
+    let wrong = open(Access::Look).check().unwrap();
+    assert!(wrong.iter().any(|problem| problem.contains("over the footer")), "{wrong:?}");
+    let error = open(Access::Write).write_at(&[9; 512], 0).unwrap_err().to_string();
+    assert!(error.contains("over the footer"), "{error}");
+    assert!(bytes(&host) == before, "nothing was changed");
+}
+
+/// What a side file says is of the table and of bitmaps.
+#[test]
+fn a_side_file_does_not_reach_the_header_or_the_footer() {
+    for (at, refused) in [(512, true), (1535, true), (511, true), (u64::MAX, true), (2048, false)] {
+        let host = made();
+        let file = host.shared().open(Path::new(PATH), Access::Look).unwrap();
+        let at = if at == u64::MAX { file.len().unwrap() - 512 } else { at };
+        let (mut id, mut byte) = ([0; 16], [0]);
+        file.read_exact_at(&mut id, file.len().unwrap() - 512 + 68).unwrap();
+        file.read_exact_at(&mut byte, at).unwrap();
+        drop(file);
+        let mut side = crate::disk::pending::Pending::new(&host.shared(), Path::new(PATH));
+        side.append(id, &vec![(at, byte.to_vec())]).unwrap();
+        drop(side);
+        for access in [Access::Look, Access::Write] {
+            let opened = disk::open(&host.shared(), Path::new(PATH), ImageFormat::Vhd, access);
+            assert_eq!(opened.is_err(), refused, "at {at}: {:?}", opened.err());
+        }
+    }
+}

@@ -134,6 +134,75 @@ fn what_is_unknown_between_bat_and_footer_survives() {
     }
 }
 
+/// Its tables are named by the sector: nothing of ours may stand between two.
+#[test]
+fn a_footer_between_two_sectors_is_no_place_for_what_is_new() {
+    let host = MemHost::new().shared();
+    let options = CreateOptions { block_size: Some(ByteCount(4 << 10)), ..CreateOptions::dynamic(ByteCount::mib(1)) };
+    let base = disk::create(&host, Path::new("/a.vhd"), VHD, &options).unwrap();
+    drop(disk::create_child(&host, Path::new("/b.avhd"), &*base, options.block_size).unwrap());
+    let end = length(&host, "/b.avhd") - 512;
+    let footer = bytes(&host, "/b.avhd", end, 512);
+    put(&host, "/b.avhd", end, &[&[0xEE; 100][..], &footer].concat());
+    for round in 0..3_u8 {
+        let child = open(&host, "/b.avhd", Access::Write).unwrap();
+        // The table goes elsewhere, as it has no room for more.
+        child.grow(ByteCount(child.info().virtual_size.0 + (8 << 20))).unwrap();
+        child
+            .set_parent(&ParentTarget { path: format!("/{round}.vhd").into(), data_write_id: base.info().data_write_id })
+            .unwrap();
+        child.write_at(&[round + 1; 512], u64::from(round) << 12).unwrap();
+        child.freeze().unwrap();
+        drop(child);
+        let child = open(&host, "/b.avhd", Access::Look).unwrap();
+        assert_eq!(child.check().unwrap(), Vec::<String>::new());
+        assert_eq!(child.info().parent.unwrap().relative_path.unwrap(), format!(r".\{round}.vhd"));
+        let mut sector = [0; 512];
+        for written in 0..=round {
+            child.read_at(&mut sector, u64::from(written) << 12).unwrap();
+            assert_eq!(sector, [written + 1; 512]);
+        }
+    }
+}
+
+/// "Max Table Entries" is the number of blocks, also of a disk that grew or that a merge made smaller: 7-Zip refuses others.
+#[test]
+fn a_disk_of_another_size_has_as_many_entries_as_blocks() {
+    let host = MemHost::new().shared();
+    let options = CreateOptions { block_size: Some(ByteCount(64 << 10)), ..CreateOptions::dynamic(ByteCount::mib(1)) };
+    let base = disk::create(&host, Path::new("/a.vhd"), VHD, &options).unwrap();
+    base.freeze().unwrap();
+    let child = disk::create_child(&host, Path::new("/b.avhd"), &*base, options.block_size).unwrap();
+    let mut before = 1 << 20;
+    for (number, size) in [(1 << 20) + 512, 3 << 20, 64 << 20, 2 << 20, 512, 8 << 20].into_iter().enumerate() {
+        let other = format!("/{number}.vhd");
+        let other = disk::create(&host, Path::new(&other), VHD, &CreateOptions::dynamic(ByteCount(size))).unwrap();
+        child.take_identity_of(&*other).unwrap();
+        child.write_at(&[number as u8 + 1; 512], size - 512).unwrap();
+        let read = |image: &dyn Image| {
+            let mut sector = [0; 512];
+            image.read_at(&mut sector, size - 512).unwrap();
+            assert_eq!(sector, [number as u8 + 1; 512]);
+            assert_eq!(image.check().unwrap(), Vec::<String>::new(), "of {size} bytes");
+        };
+        read(&*child);
+        child.flush().unwrap();
+        let header = header(&host, "/b.avhd");
+        assert_eq!(u64::from(header.max_table_entries.get()), size.div_ceil(64 << 10), "of {size} bytes");
+        let looked_at = open(&host, "/b.avhd", Access::Look).unwrap();
+        assert_eq!(looked_at.info().virtual_size.0, size);
+        read(&*looked_at);
+        // What is new is zeros, and this image's.
+        if before + 512 < size {
+            assert!(looked_at.extents(before, 512).unwrap().iter().all(|extent| extent.presence != Presence::Absent));
+            let mut sector = [1; 512];
+            looked_at.read_at(&mut sector, before).unwrap();
+            assert_eq!(sector, [0; 512]);
+        }
+        before = size;
+    }
+}
+
 #[test]
 fn the_footer_at_the_end_decides_and_the_copy_is_the_fallback() {
     let host = MemHost::new().shared();
@@ -291,12 +360,17 @@ fn a_changed_identifier_is_remembered_until_it_is_forgotten() {
     assert!(!link().accepts(&open(&after, "/a.vhd", Access::Look).unwrap().info()), "changed under its child");
 }
 
-/// Where a block's bitmap comes to stand where the footer stood, the table may not name it before it is there.
+/// Where a block's bitmap comes to stand where the footer stood, the table may not name it before it is there. Each point
+/// is crossed with many draws of what a loss of power keeps.
 #[test]
 fn an_old_footer_is_never_taken_for_a_bitmap() {
+    (0..64).for_each(allocation_in_order);
+}
+
+fn allocation_in_order(draw: u64) {
     let options = CreateOptions { block_size: Some(ByteCount(4 << 10)), ..CreateOptions::dynamic(ByteCount::mib(1)) };
     crate::testing::for_each_crash_point(
-        9,
+        draw,
         |host| {
             let shared = host.shared();
             let base = disk::create(&shared, Path::new("/a.vhd"), VHD, &options).unwrap();
@@ -318,11 +392,47 @@ fn an_old_footer_is_never_taken_for_a_bitmap() {
                 let held: Vec<_> = held.iter().filter(|extent| extent.presence != Presence::Absent).collect();
                 let written = held.len() == 1 && (held[0].offset, held[0].length) == (0, 512);
                 assert!(written || (held.is_empty() && done.is_err()), "{held:?}, {point:?}");
-                // A sector is there only with its data: else it would hide the parent's.
-                let mut sector = [0; 512];
-                image.read_at(&mut sector, 0).unwrap();
-                assert_eq!(sector, [if written { 5 } else { 0 }; 512], "{point:?}");
             }
         },
     );
+}
+
+/// Of a block that has its place, a sector's bit is there only with its data: else it would hide the parent's.
+#[test]
+fn a_sector_that_is_added_is_there_with_its_data() {
+    (0..64).for_each(|draw| {
+        crate::testing::for_each_crash_point(
+            draw,
+            |host| {
+                let shared = host.shared();
+                let options = CreateOptions::dynamic(ByteCount::mib(4));
+                let base = disk::create(&shared, Path::new("/a.vhd"), VHD, &options).unwrap();
+                base.freeze().unwrap();
+                let child = disk::create_child(&shared, Path::new("/b.avhd"), &*base, options.block_size).unwrap();
+                child.write_at(&[5; 512], 0).unwrap();
+                child.freeze().unwrap();
+            },
+            |host, ()| {
+                let image = open(&host.shared(), "/b.avhd", Access::Write)?;
+                image.write_at(&[6; 512], 1 << 20)?;
+                image.flush()?;
+                std::mem::forget(image);
+                disk::Result::<()>::Ok(())
+            },
+            |host, (), done, point| {
+                for access in [Access::Look, Access::Write] {
+                    let image = open(&host.shared(), "/b.avhd", access).unwrap();
+                    let held = image.extents(0, 4 << 20).unwrap();
+                    let held: Vec<_> = held.iter().filter(|extent| extent.presence != Presence::Absent).collect();
+                    assert!(held.len() == 2 || (held.len() == 1 && done.is_err()), "{held:?}, {point:?}");
+                    let mut sector = [0; 512];
+                    for (extent, byte) in held.iter().zip([5, 6]) {
+                        assert_eq!((extent.offset, extent.length), (u64::from(byte == 6) << 20, 512), "{point:?}");
+                        image.read_at(&mut sector, extent.offset).unwrap();
+                        assert_eq!(sector, [byte; 512], "{point:?}");
+                    }
+                }
+            },
+        );
+    });
 }
