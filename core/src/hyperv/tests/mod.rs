@@ -1,0 +1,4 @@
+//! Configurations as they are, damaged and made up.
+
+mod damage;
+mod stores;
