@@ -32,7 +32,7 @@ mod tests;
 
 pub use convert::{Conversion, Source, Target, convert};
 pub use device::{BlockDevice, Layer};
-pub use folder::{Folder, FolderImage, ParentState};
+pub use folder::{Folder, FolderImage, ParentState, find_files};
 pub use gate::Gate;
 pub use live::{Flaw, GRAIN, Held, LiveRun};
 pub use open::{MAX_DEPTH, Trace, trace};
