@@ -6,6 +6,7 @@
 //!   disk/      ONE image: where its data is, then I/O
 //!   chain/     MANY images as one disk, found through an owner map
 //!   snapshot/  the TREE of a machine, without I/O: nodes, rules, outcomes
+//!   hyperv/    what Hyper-V wrote about its machines: configurations, read only
 //!   store/     the machine's folder: manifest, journal, locks, recovery, trash
 //!   memory/    saved memory: format, copy before write, restore
 //!   cost/      pure: read cost, merge estimate, calibration, forecast, advice
@@ -23,6 +24,7 @@ pub mod disk;
 pub mod engine;
 pub mod fresh;
 pub mod host_file;
+pub mod hyperv;
 pub mod memory;
 pub mod merge;
 #[cfg(unix)]

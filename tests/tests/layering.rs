@@ -15,6 +15,7 @@ const ROOMS: [&str; 15] = [
     "disk",
     "chain",
     "snapshot",
+    "hyperv",
     "store",
     "memory",
     "cost",

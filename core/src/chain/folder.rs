@@ -77,10 +77,7 @@ impl Folder {
     /// Where the folder itself can't be listed.
     pub fn scan(host: &SharedHost, folder: &Path) -> Result<Self> {
         let root = host.canonical(folder).map_err(|error| DiskError::io(folder, "find the folder", error))?;
-        let mut files = Vec::new();
-        find_files(host, &root, &root, 0, &mut files)?;
-        files.sort();
-        files.dedup();
+        let files = find_files(host, &root, &|path| ImageFormat::of_name(path).is_some())?;
         let mut found = Self::default();
         for path in files {
             match look(host, &path) {
@@ -141,7 +138,27 @@ fn look(host: &SharedHost, path: &Path) -> Result<(ImageInfo, ByteCount)> {
     Ok((image.info(), image.held_bytes()?))
 }
 
-fn find_files(host: &SharedHost, root: &Path, folder: &Path, nesting: u32, files: &mut Vec<PathBuf>) -> Result<()> {
+/// The wanted files in a folder and the folders inside it, links resolved, sorted.
+///
+/// # Errors
+/// Where the folder itself can't be listed; one inside that can't be hides nothing of the rest.
+pub fn find_files(host: &SharedHost, folder: &Path, wanted: &dyn Fn(&Path) -> bool) -> Result<Vec<PathBuf>> {
+    let root = host.canonical(folder).map_err(|error| DiskError::io(folder, "find the folder", error))?;
+    let mut files = Vec::new();
+    look_into(host, &root, &root, 0, wanted, &mut files)?;
+    files.sort();
+    files.dedup();
+    Ok(files)
+}
+
+fn look_into(
+    host: &SharedHost,
+    root: &Path,
+    folder: &Path,
+    nesting: u32,
+    wanted: &dyn Fn(&Path) -> bool,
+    files: &mut Vec<PathBuf>,
+) -> Result<()> {
     let entries = host.list(folder).map_err(|error| DiskError::io(folder, "list the folder", error))?;
     for entry in entries {
         // A link may lead anywhere: only what lies inside is looked at.
@@ -151,10 +168,9 @@ fn find_files(host: &SharedHost, root: &Path, folder: &Path, nesting: u32, files
         }
         if entry.is_dir {
             if nesting < MAX_NESTING && path.parent() == Some(folder) {
-                // A folder inside that can't be listed hides nothing of the rest.
-                let _ = find_files(host, root, &path, nesting + 1, files);
+                let _ = look_into(host, root, &path, nesting + 1, wanted, files);
             }
-        } else if ImageFormat::of_name(&path).is_some() {
+        } else if wanted(&path) {
             files.push(path);
         }
     }

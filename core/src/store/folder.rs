@@ -1,5 +1,6 @@
 //! A folder of images that isn't ours: looked at in place; nothing is written.
 
+use std::collections::BTreeSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
@@ -8,22 +9,24 @@ use uuid::Uuid;
 
 use super::foreign::{Naming, chain_error, family, machine_of, newest_leaf};
 use super::machine_store::MANIFEST;
-use super::{MachineStore, Result, StoreError};
+use super::{MachineStore, Result, StoreError, hyperv_tree};
 use crate::chain::{Folder, ParentState};
 use crate::host_file::SharedHost;
+use crate::hyperv;
 use crate::snapshot::{ImageId, Machine, MachineId, validate};
 
 /// What a folder holds.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct FolderView {
-    /// One machine for each base image (or the one of this program whose folder it is); paths are relative to the folder.
+    /// The one of this program whose folder it is; or those of Hyper-V's configurations, and one for each base image that
+    /// none of these has. Paths are relative to the folder.
     pub machines: Vec<Machine>,
     /// What couldn't be read or doesn't fit together, in words.
     pub problems: Vec<String>,
 }
 
-/// Looks at a folder and the folders inside it: its images as trees. The identifiers are the same each time for the
-/// same files.
+/// Looks at a folder and the folders inside it: its images as trees, with the names and dates of Hyper-V's configurations
+/// where there are any. The identifiers are the same each time for the same files.
 pub fn open_folder(host: &SharedHost, path: &Path) -> Result<FolderView> {
     if host.exists(&path.join(MANIFEST)) {
         return Ok(FolderView { machines: vec![MachineStore::look(host, path)?], problems: Vec::new() });
@@ -32,9 +35,28 @@ pub fn open_folder(host: &SharedHost, path: &Path) -> Result<FolderView> {
     let root = host.canonical(path).map_err(|error| StoreError::io(path, "find the folder", error))?;
     let mut view = FolderView::default();
     view.problems.extend(folder.unreadable.iter().map(|(file, problem)| format!("{}: {problem}", file.display())));
+    let found = hyperv::read(host, path, &folder)?;
+    view.problems.extend(found.problems);
+    let mut shown = BTreeSet::new();
+    for machine in &found.machines {
+        match hyperv_tree::build(host, &folder, &root, machine, &|path| stable_id(&("hyperv", path))) {
+            Ok(built) => {
+                shown.extend(built.images);
+                view.problems.extend(built.problems);
+                view.machines.push(built.machine);
+            }
+            Err(error) => view.problems.push(error.to_string()),
+        }
+    }
     for index in 0..folder.images.len() {
         view.problems.extend(chain_error(&folder, index).map(|error| error.to_string()));
-        if folder.images[index].parent == ParentState::Base {
+        let chain = folder.chain_of(index).unwrap_or_default();
+        let is_left = !shown.contains(&index) && chain.iter().any(|image| shown.contains(image));
+        if is_left {
+            let file = folder.images[index].path.display();
+            view.problems.push(format!("{file}: no configuration names it, and nothing that one names reads through it"));
+        }
+        if folder.images[index].parent == ParentState::Base && !shown.contains(&index) {
             match machine_at(host, &folder, &root, index) {
                 Ok(machine) => view.machines.push(machine),
                 Err(error) => view.problems.push(error.to_string()),

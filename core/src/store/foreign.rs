@@ -19,6 +19,9 @@ use crate::units::ByteCount;
 /// Memory of a machine of which only the disk is known.
 const MEMORY: ByteCount = ByteCount::mib(64);
 
+/// Bytes of a stranger's text that a label takes.
+const LABEL_MAX: usize = 160;
+
 /// An image of somebody else.
 #[derive(Debug, Clone)]
 pub(super) struct Source {
@@ -157,11 +160,17 @@ pub(super) fn machine_of(naming: Naming, sources: &[Source], places: &[(ImageId,
 
 /// The file's name without its ending, with a number where that is taken.
 fn label_of(path: &Path, labels: &mut BTreeSet<String>) -> String {
-    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-    let stem: String = stem.chars().filter(|c| !c.is_control()).take(100).collect();
-    let stem = if stem.trim().is_empty() { "image".to_owned() } else { stem };
-    let numbered = (2u64..).map(|n| format!("{stem} ({n})"));
-    let label = std::iter::once(stem.clone()).chain(numbered).find(|label| !labels.contains(label)).unwrap_or_default();
+    unique_label(&path.file_stem().unwrap_or_default().to_string_lossy(), "image", labels)
+}
+
+/// A text of a stranger as a label: what can't stand in one left out, with a number where it is taken.
+pub(super) fn unique_label(text: &str, otherwise: &str, labels: &mut BTreeSet<String>) -> String {
+    let mut label: String = text.chars().filter(|c| !c.is_control()).collect();
+    // Room for a number, within the bytes that a label may have.
+    label.truncate(label.floor_char_boundary(LABEL_MAX));
+    let label = if label.trim().is_empty() { otherwise.to_owned() } else { label };
+    let numbered = (2u64..).map(|n| format!("{label} ({n})"));
+    let label = std::iter::once(label.clone()).chain(numbered).find(|label| !labels.contains(label)).unwrap_or_default();
     labels.insert(label.clone());
     label
 }

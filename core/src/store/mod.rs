@@ -14,6 +14,7 @@ mod error;
 mod folder;
 mod foreign;
 mod history;
+mod hyperv_tree;
 mod import;
 mod journal;
 mod json;

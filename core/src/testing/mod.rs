@@ -10,6 +10,7 @@
 //! FakeClock       time that moves when the test says so
 //! SimulatedVolume a volume that fills, and on which merges take their time, with habits nobody is told
 //! NbdClient       a client of NBD that says what it is told to, right or wrong
+//! vmcx            a configuration of Hyper-V, written
 //! Random          small, seeded, the same everywhere
 //! ```
 
@@ -23,6 +24,7 @@ mod pages;
 mod ram_image;
 mod random;
 mod reference_disk;
+mod vmcx;
 mod volume;
 
 pub use conformance::{ImageMaker, RamImageMaker, image_conformance};
@@ -34,4 +36,5 @@ pub use nbd_client::{NbdAnswer, NbdClient, NbdFacts, OptionReply};
 pub use ram_image::RamImage;
 pub use random::Random;
 pub use reference_disk::ReferenceDisk;
+pub use vmcx::vmcx;
 pub use volume::{SimulatedMerge, SimulatedVolume};

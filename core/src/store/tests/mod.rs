@@ -4,6 +4,7 @@ mod crashes;
 mod files;
 mod foreign;
 mod hostile;
+mod hyperv;
 
 use std::collections::BTreeMap;
 use std::path::Path;
