@@ -153,6 +153,11 @@ fn format_of(image: &Path) -> Result<ImageFormat> {
     Ok(disk::probe(&OsHost::shared(), image)?)
 }
 
+/// Of an image that may be in the middle of a change.
+fn format_named(image: &Path) -> ImageFormat {
+    ImageFormat::of_name(image).unwrap_or(ImageFormat::Vhdx)
+}
+
 fn seven_zip_type(format: ImageFormat) -> &'static OsStr {
     OsStr::new(if format == ImageFormat::Vhd { "-tVHD" } else { "-tVHDX" })
 }
@@ -174,7 +179,7 @@ pub struct Look {
 pub fn seven_zip_looks(image: &Path) -> Result<Look> {
     let seven = tool("7zz").context("7zz")?;
     let mut command = Command::new(seven);
-    command.args([OsStr::new("x"), OsStr::new("-so"), OsStr::new("-tVHDX"), image.as_os_str()]);
+    command.args([OsStr::new("x"), OsStr::new("-so"), seven_zip_type(format_named(image)), image.as_os_str()]);
     let output = command.output().with_context(|| format!("{command:?}"))?;
     let complaints = String::from_utf8_lossy(&output.stderr).into_owned();
     Ok(Look { status: output.status.code(), bytes: output.stdout.len(), sha256: sha256_of(&*output.stdout)?, complaints })

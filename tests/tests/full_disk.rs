@@ -132,6 +132,14 @@ fn blocks_of_two_mebibytes() {
     all(&Shape { fixed: true, ..SMALL }, 12, 2);
 }
 
+/// A VHD has no blocks that say zeros: they are written, and take what data takes.
+#[test]
+fn vhds() {
+    let shape = Shape { format: ImageFormat::Vhd, ..SMALL };
+    all(&shape, 12, 7);
+    all(&Shape { fixed: true, ..shape }, 12, 8);
+}
+
 #[test]
 fn blocks_of_thirty_two_mebibytes() {
     let shape = Shape { sectors: 256 * 2048, blocks: &[32, 32, 32], ..SMALL };

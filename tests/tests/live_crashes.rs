@@ -28,6 +28,7 @@ const EVEN: Shape =
 const UNEVEN: Shape =
     Shape { format: ImageFormat::Vhdx, sectors: 6_001, sector: 512, blocks: &[1, 2, 1, 2, 1], fixed: true, grows: 700 };
 const VHD: Shape = Shape { format: ImageFormat::Vhd, ..EVEN };
+const VHD_UNEVEN: Shape = Shape { format: ImageFormat::Vhd, ..UNEVEN };
 
 /// The machine: its disk, what it knows of it, and its dice.
 struct Guest {
@@ -189,6 +190,7 @@ fn what_lies_under_the_disk_that_is_written() {
     merge_under_a_machine("live merge into the topmost", 42, &EVEN, &deleted, 3);
     merge_under_a_machine("live merge of VHDs into the lowest, a base", 60, &VHD, &deleted, 0);
     merge_under_a_machine("live merge of VHDs into the middle", 61, &VHD, &deleted, 1);
+    merge_under_a_machine("live merge of VHDs into the lowest, fixed", 64, &VHD_UNEVEN, &deleted, 0);
 }
 
 #[test]

@@ -213,6 +213,96 @@ fn images_of_windows_read_as_they_should() -> Result<()> {
     Ok(())
 }
 
+/// A big-endian number in a file's bytes.
+fn number(bytes: &[u8], at: usize, width: usize) -> u64 {
+    bytes[at..at + width].iter().fold(0, |number, byte| (number << 8) | u64::from(*byte))
+}
+
+/// Footer, header, locators and blocks of a file by the specification's sections; what is its own (who made it, when,
+/// and as what) left out.
+fn layout(bytes: &[u8]) -> Result<Vec<String>> {
+    let sum_is_right = |part: &[u8], field: usize| {
+        let sum = part.iter().enumerate().filter(|(at, _)| !(field..field + 4).contains(at));
+        let sum = sum.fold(0_u32, |sum, (_, byte)| sum.wrapping_add((*byte).into()));
+        number(part, field, 4) == u64::from(!sum)
+    };
+    let footer = &bytes[bytes.len() - 512..];
+    ensure!(&footer[..8] == b"conectix" && sum_is_right(footer, 64), "the footer");
+    ensure!(footer[84..].iter().all(|byte| *byte == 0), "saved state and what is reserved");
+    let mut seen =
+        vec![format!("features, version: {:x?}", &footer[8..16]), format!("sizes, geometry, type: {:x?}", &footer[40..64])];
+    if number(footer, 60, 4) == 2 {
+        seen.push(format!("data offset: {:x}", number(footer, 16, 8)));
+        ensure!(number(footer, 48, 8) + 512 == bytes.len() as u64, "the disk, and its footer");
+        return Ok(seen);
+    }
+    ensure!(&bytes[..512] == footer, "the footer's copy");
+    let offset = number(footer, 16, 8) as usize;
+    let header = &bytes[offset..offset + 1024];
+    ensure!(&header[..8] == b"cxsparse" && sum_is_right(header, 36), "the dynamic header");
+    ensure!(header[56..64].iter().chain(&header[768..]).all(|byte| *byte == 0), "the parent's time, and what is reserved");
+    let (table, entries) = (number(header, 16, 8) as usize, number(header, 28, 4) as usize);
+    seen.push(format!("header at {offset}: {:x?}, version, entries, block size: {:x?}", &header[8..16], &header[24..36]));
+    ensure!(table.is_multiple_of(512), "the table at {table}");
+    let text = |bytes: &[u8], unit: fn([u8; 2]) -> u16| {
+        String::from_utf16(&bytes.chunks_exact(2).map(|two| unit([two[0], two[1]])).collect::<Vec<_>>())
+    };
+    let name = text(&header[64..576], u16::from_be_bytes)?;
+    let name = name.trim_end_matches('\0').to_owned();
+    for (place, entry) in header[576..768].chunks_exact(24).enumerate().filter(|(_, entry)| entry[..4] != [0; 4]) {
+        let [space, length, at] = [(4, 4), (8, 4), (16, 8)].map(|(at, width)| number(entry, at, width) as usize);
+        // In bytes, as Windows has it, and inside the file, before the footer.
+        ensure!(space >= length && at.is_multiple_of(512) && at + length <= bytes.len() - 512, "{entry:x?}");
+        let path = text(&bytes[at..at + length], u16::from_le_bytes)?;
+        ensure!(!path.contains('\0'), "without a terminator: {path:?}");
+        let file = path.rsplit('\\').next().unwrap_or_default();
+        let is_absolute = path == name;
+        let kind = String::from_utf8_lossy(&entry[..4]);
+        seen.push(format!(
+            "locator {place}: {kind} {file}, relative {}, the header's name {is_absolute}",
+            path.starts_with(r".\")
+        ));
+    }
+    let blocks = (0..entries).map(|entry| number(bytes, table + entry * 4, 4)).filter(|place| *place != 0xFFFF_FFFF);
+    ensure!(
+        blocks.clone().all(|place| (place * 512 + 512).is_multiple_of(4096)),
+        "data on 4 KiB: {:?}",
+        blocks.collect::<Vec<_>>()
+    );
+    Ok(seen)
+}
+
+#[test]
+fn our_vhds_are_laid_out_as_those_of_windows() -> Result<()> {
+    let Some(samples) = samples_or_skip() else { return Ok(()) };
+    let host = OsHost::shared();
+    for (sample, kind) in [
+        ("windows10/ntfs-fixed.vhd", ImageType::Fixed),
+        ("windows10/ntfs-dynamic.vhd", ImageType::Dynamic),
+        ("virtualpc/virtualpc-dynamic.vhd", ImageType::Dynamic),
+        ("windows10/ntfs-differential.vhd", ImageType::Differencing),
+    ] {
+        let (theirs, ours) = (tempfile::tempdir()?, tempfile::tempdir()?);
+        let theirs = fs::read(unpack(&samples, sample, theirs.path())?)?;
+        let size = ByteCount(number(&theirs, theirs.len() - 512 + 48, 8));
+        let path = ours.path().join("new.vhd");
+        let image = if kind == ImageType::Differencing {
+            let options = CreateOptions { kind: ImageType::Fixed, ..CreateOptions::dynamic(size) };
+            let parent = disk::create(&host, &ours.path().join("ntfs-parent.vhd"), ImageFormat::Vhd, &options)?;
+            parent.freeze()?;
+            disk::create_child(&host, &path, &*parent, None)?
+        } else {
+            disk::create(&host, &path, ImageFormat::Vhd, &CreateOptions { kind, ..CreateOptions::dynamic(size) })?
+        };
+        image.write_at(&[1; 512], 0)?;
+        image.freeze()?;
+        drop(image);
+        let (ours, theirs) = (layout(&fs::read(&path)?)?, layout(&theirs)?);
+        ensure!(ours == theirs, "{sample}:\n{ours:#?}\n{theirs:#?}");
+    }
+    Ok(())
+}
+
 /// Virtual PC's is 127 GiB of almost nothing.
 #[test]
 fn a_disk_of_virtual_pc_has_the_size_that_its_footer_says() -> Result<()> {

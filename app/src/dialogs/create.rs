@@ -92,7 +92,7 @@ impl Create {
         }
         let largest = self.format.largest_disk();
         if self.disks_mib.iter().any(|size| ByteCount::mib(*size) > largest) {
-            return Some(format!("A .{} file holds a disk of at most {largest}.", self.format.extension()));
+            return Some(format!("A .{} file holds a disk of at most {} GiB.", self.format.extension(), largest.0 >> 30));
         }
         model.machines.values().any(|m| m.name() == name).then(|| format!("There is a machine called “{name}” already."))
     }

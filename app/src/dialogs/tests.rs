@@ -167,6 +167,7 @@ fn a_machine_of_vhds_is_created_and_what_they_cannot_hold_is_refused() {
     window.get_by_role_and_label(Role::RadioButton, vhd).click();
     window.run_steps(3);
     assert!(is_disabled(&window, "Create"));
+    window.get_by_label("A .vhd file holds a disk of at most 2040 GiB.");
     picture(&mut window, "create-vhd");
     disk(&mut window, 2040 << 10);
     window.get_by_role_and_label(Role::Button, "Create").click();

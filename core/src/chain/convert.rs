@@ -175,7 +175,10 @@ fn check(host: &SharedHost, source: &Source, to: &Path, target: Target, data: By
     if let Target::Image { format, kind, .. } = target {
         let (extension, largest) = (format.extension(), format.largest_disk());
         if size > largest {
-            return refused(format!("a .{extension} file holds a disk of at most {largest}, and this one has {size}"));
+            // In a unit in which both differ.
+            let gib = |bytes: ByteCount| bytes.0.div_ceil(1 << 30);
+            let (most, has) = (gib(largest), gib(size));
+            return refused(format!("a .{extension} file holds a disk of at most {most} GiB, and this one has {has} GiB"));
         }
         if format == ImageFormat::Vhd && sector != 512 {
             return refused(format!("the disk has sectors of {sector} bytes, and a .{extension} file holds only 512"));

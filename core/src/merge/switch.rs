@@ -161,11 +161,17 @@ pub(super) fn change_files(hands: &Hands<'_>, dir: &Path, files: &SwitchFiles) -
     forget_former_id(hands, &target_path, &kept, target.format)
 }
 
-/// The image above the target, which knew it by the identifier that it had, isn't read any more. A frozen one that a
-/// running machine has open keeps that: nothing else ever held it, as it was new when the merge began.
+/// The image above the target, which knew it by the identifier that it had, isn't read any more.
 fn forget_former_id(hands: &Hands<'_>, target: &Path, kept: &Path, format: ImageFormat) -> Result<()> {
     if let Some((_, image)) = hands.open.iter().find(|(open, _)| open == target) {
-        return if image.is_writable() { Ok(image.forget_former_id()?) } else { Ok(()) };
+        if image.is_writable() {
+            image.forget_former_id()?;
+            // Now's leaf is written to still.
+            if !hands.is_leaf(image) {
+                image.freeze()?;
+            }
+        }
+        return Ok(());
     }
     if disk::open(hands.host, kept, format, Access::Look)?.info().former_id.is_some() {
         let image = disk::open(hands.host, kept, format, Access::Write)?;
@@ -207,7 +213,9 @@ fn dress_target(hands: &Hands<'_>, dir: &Path, files: &SwitchFiles, target_path:
     if own_id != files.data_write_id {
         image.set_data_write_id(files.data_write_id)?;
     }
-    if hands.is_leaf(&image) {
+    // What a running machine has open is frozen once, after the last change of it.
+    let changes_yet = image.info().former_id.is_some() && hands.open.iter().any(|(open, _)| open == target_path);
+    if hands.is_leaf(&image) || changes_yet {
         image.flush()?
     } else {
         image.freeze()?

@@ -101,7 +101,7 @@ fn what_cannot_be_is_refused_before_it_begins_and_an_ended_one_leaves_nothing() 
     let vhd = image(ImageFormat::Vhd, ImageType::Dynamic);
     let attempt = |from: &str, to: &str| convert(&shared, &open(&shared, from), Path::new(to), vhd, &mut |_| true);
     for (from, to, word) in [
-        ("/large.vhdx", "/new.vhd", "at most"),
+        ("/large.vhdx", "/new.vhd", "at most 2040 GiB, and this one has 2041 GiB"),
         ("/coarse.vhdx", "/new.vhd", "sectors of 4096"),
         (&*from, "/base", "there already"),
     ] {
