@@ -418,6 +418,7 @@ const PROBLEMS_MAX: usize = 100;
 struct Problems {
     first: Vec<String>,
     more: u64,
+    is_cut: bool,
 }
 
 impl Problems {
@@ -429,8 +430,16 @@ impl Problems {
         }
     }
 
+    /// Whether there are so many that no more need be looked for: to put millions into words takes minutes.
+    fn are_enough(&mut self) -> bool {
+        self.is_cut |= self.first.len() == PROBLEMS_MAX;
+        self.is_cut
+    }
+
     fn listed(mut self) -> Vec<String> {
-        if self.more > 0 {
+        if self.is_cut {
+            self.first.push("and perhaps more: the rest wasn't looked at".into());
+        } else if self.more > 0 {
             self.first.push(format!("and {} more", self.more));
         }
         self.first

@@ -26,6 +26,9 @@ impl VhdImage {
         let mut taken = vec![(0, SECTOR), (header, header + HEADER_SIZE as u64), (blocks.table, blocks.table_end())];
         let count = blocks.count(g.virtual_size);
         self.each_entry(blocks, |block, entry| {
+            if problems.are_enough() {
+                return Ok(());
+            }
             match self.checked_place(&g, blocks, block, entry) {
                 Err(error) => problems.push(error.to_string()),
                 Ok(Some(at)) => {
