@@ -23,6 +23,7 @@ mod machine_store;
 mod names;
 mod operations;
 mod recovery;
+mod reserve;
 mod take;
 
 #[cfg(test)]
