@@ -173,6 +173,7 @@ impl Driver {
             memory,
             disks: disks.to_vec(),
             format: ImageFormat::Vhdx,
+            hardware: None,
             workload,
         };
         match self.done(Command::Create(create)) {

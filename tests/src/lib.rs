@@ -1,5 +1,7 @@
 //! Tests of the whole, and what they share.
 
+#[cfg(unix)]
+pub mod boot_sector;
 pub mod campaign;
 pub mod content;
 #[cfg(unix)]

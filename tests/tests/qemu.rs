@@ -1,5 +1,4 @@
-//! Machines that QEMU runs on disks of ours. Their guest is a boot sector: it counts in memory, and writes each number to
-//! the disk before it goes on with the next.
+//! Machines that QEMU runs on disks of ours, without the engine.
 #![cfg(unix)]
 
 use std::path::Path;
@@ -13,60 +12,15 @@ use snaptree_core::chain::{BlockDevice, Chain, Gate};
 use snaptree_core::clock::SystemClock;
 use snaptree_core::disk::{self, CreateOptions, ImageFormat};
 use snaptree_core::host_file::{Access, Host, HostFile, OsHost};
-use snaptree_core::snapshot::{Configuration, DiskConfig, DiskId, WorkloadProfile};
+use snaptree_core::snapshot::{Configuration, DiskBus, DiskConfig, DiskId, Hardware, WorkloadProfile};
 use snaptree_core::units::ByteCount;
-use snaptree_core::vm::qemu::{Acceleration, DiskBus, Hardware, Qemu, Running};
-use snaptree_core::vm::{Guest, Setup};
-use snaptree_tests::witness::{skip, tool};
+use snaptree_core::vm::qemu::{Acceleration, Qemu, Running};
+use snaptree_core::vm::{Ended, Guest, Places, Setup};
+use snaptree_tests::boot_sector::{self, NUMBER, boot_sector, qemu, wait_until};
 use tempfile::TempDir;
 use uuid::Uuid;
 
-/// Records lie in a ring of so many sectors, from the second one on.
-const RING: u64 = 1024;
-const SECTOR: u64 = 512;
-/// Where the guest has its number, at the beginning of what it writes.
-const NUMBER: u64 = 0x8000;
-const PATIENCE: Duration = Duration::from_secs(60);
 const MEMORY: ByteCount = ByteCount::mib(32);
-
-/// The guest. It ends in a loop without a record where a write fails.
-fn boot_sector() -> Vec<u8> {
-    #[rustfmt::skip]
-    let mut code = vec![
-        0x31, 0xc0,                         //      xor ax, ax
-        0x8e, 0xd8,                         //      mov ds, ax
-        0x8e, 0xd0,                         //      mov ss, ax
-        0xbc, 0x00, 0x7c,                   //      mov sp, 0x7c00
-        0x66, 0xff, 0x06, 0x00, 0x80,       // next: inc dword [0x8000]
-        0x66, 0xa1, 0x00, 0x80,             //      mov eax, [0x8000]
-        0x66, 0x25, 0xff, 0x03, 0x00, 0x00, //      and eax, RING - 1
-        0x66, 0x40,                         //      inc eax
-        0x66, 0xa3, 0x38, 0x7c,             //      mov [packet + 8], eax
-        0xbe, 0x30, 0x7c,                   //      mov si, packet
-        0xb8, 0x00, 0x43,                   //      mov ax, 0x4300: write
-        0xb2, 0x80,                         //      mov dl, 0x80: the first disk
-        0xcd, 0x13,                         //      int 0x13
-        0x73, 0xdf,                         //      jnc next
-        0xeb, 0xfe,                         //      jmp here
-    ];
-    assert_eq!(code.len(), 0x2c);
-    code.resize(0x30, 0);
-    // One sector from 0000:8000 to the place that is filled in.
-    code.extend([0x10, 0, 1, 0, 0x00, 0x80, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
-    code.resize(510, 0);
-    code.extend([0x55, 0xaa]);
-    code
-}
-
-/// QEMU, if it is installed. What else is wrong with it is an error.
-fn qemu() -> Result<Option<Qemu>> {
-    if tool("qemu-system-x86_64").is_none() {
-        skip("qemu-system-x86_64 is not installed");
-        return Ok(None);
-    }
-    let folder = tempfile::Builder::new().prefix("snaptree-").tempdir()?;
-    Ok(Some(Qemu::find(folder.path())?))
-}
 
 struct Lab {
     folder: TempDir,
@@ -103,25 +57,26 @@ impl Lab {
 
     fn start(&self, disk: &Arc<Chain>, saved_memory: Option<Arc<dyn HostFile>>) -> Result<Running> {
         let config = DiskConfig { id: DiskId("disk0".into()), size: disk.virtual_size(), format: ImageFormat::Vhdx };
-        let configuration = Configuration { memory: MEMORY, disks: vec![config], workload: WorkloadProfile::default() };
+        let configuration = Configuration {
+            memory: MEMORY,
+            disks: vec![config],
+            workload: WorkloadProfile::default(),
+            hardware: Some(self.hardware.clone()),
+        };
         let disks = vec![disk.clone() as Arc<dyn BlockDevice>];
         let setup = Setup { configuration, disks, saved_memory, clock: SystemClock::shared() };
-        Ok(Running::start(setup, &self.hardware, &self.qemu, self.folder.path())?)
+        Ok(Running::start(setup, &self.qemu, &Places { sockets: self.folder.path().into(), console: None })?)
     }
 }
 
-/// The newest record on a disk. Each record of the ring must be there, but for the newest ones of a ring not yet filled.
+/// The newest record, while the guest may write the next.
+fn seen(disk: &Chain) -> Result<u64> {
+    Ok(boot_sector::ring(|buf, offset| disk.read_at(buf, offset))?.into_iter().max().unwrap_or(0))
+}
+
+/// The newest record of a guest that stands still; nothing of the ring may be missing.
 fn newest(disk: &Chain) -> Result<u64> {
-    let mut bytes = vec![0; (RING * SECTOR) as usize];
-    disk.read_at(&mut bytes, SECTOR)?;
-    let sectors = bytes.chunks(SECTOR as usize);
-    let numbers: Vec<u64> = sectors.map(|s| u32::from_le_bytes([s[0], s[1], s[2], s[3]]).into()).collect();
-    let newest = numbers.iter().copied().max().unwrap_or(0);
-    for number in newest.saturating_sub(RING - 1).max(1)..=newest {
-        let found = numbers[(number % RING) as usize];
-        ensure!(found == number, "record {number} is missing: there is {found}, and {newest} is the newest");
-    }
-    Ok(newest)
+    boot_sector::newest(|buf, offset| disk.read_at(buf, offset))
 }
 
 /// The number in the guest's memory.
@@ -130,15 +85,6 @@ fn number(guest: &Running) -> Result<u64> {
     let text = said.as_str().unwrap_or_default().trim().to_owned();
     let word = text.rsplit("0x").next().with_context(|| text.clone())?;
     u64::from_str_radix(word, 16).with_context(|| text.clone())
-}
-
-fn wait_until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-    let began = Instant::now();
-    while !holds()? {
-        ensure!(began.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
-        sleep(Duration::from_millis(5));
-    }
-    Ok(())
 }
 
 /// What was found at the instant of a snapshot.
@@ -175,17 +121,18 @@ fn taken_and_gone_back_to(bus: DiskBus) -> Result<()> {
     let lab = Lab::new(&qemu, bus)?;
     let disk = lab.leaf("0.avhdx", "base.vhdx")?;
     let guest = lab.start(&disk, None)?;
-    ensure!(guest.stands_still_to_save().is_none(), "{:?}", guest.stands_still_to_save());
-    wait_until("the guest writes", || Ok(newest(&disk)? > 20))?;
+    let outside = guest.outside().context("a process")?;
+    ensure!(outside.stands_still_to_save.is_none(), "{outside:?}");
+    wait_until("the guest writes", || Ok(seen(&disk)? > 20))?;
     let mut taken = Vec::new();
     for round in 0..3 {
-        let before = newest(&disk)?;
+        let before = seen(&disk)?;
         let memory = lab.path(&format!("{round}.memory"));
         taken.push(take(&lab, &guest, &disk, &format!("{}.avhdx", round + 1), &memory)?);
-        wait_until("the guest goes on", || Ok(newest(&disk)? > before + 20))?;
+        wait_until("the guest goes on", || Ok(seen(&disk)? > before + 20))?;
     }
     guest.stop()?;
-    assert!(guest.problem().is_some(), "it has ended");
+    assert_eq!(guest.ended(), Some(Ended::ShutDown));
     drop((guest, disk));
     for (round, taken) in taken.iter().enumerate() {
         println!("{bus:?}, {:?}: stood still for {:?}, saved in {:?}", qemu.acceleration, taken.pause, taken.save);
@@ -198,7 +145,7 @@ fn taken_and_gone_back_to(bus: DiskBus) -> Result<()> {
         let guest = lab.start(&disk, Some(file))?;
         println!("    goes on after {:?}", began.elapsed());
         // It goes on with the very next number: a gap would be found.
-        wait_until("the guest goes on", || Ok(newest(&disk)? > taken.number + 20))?;
+        wait_until("the guest goes on", || Ok(seen(&disk)? > taken.number + 20))?;
         guest.pause();
         let (stored, number) = (newest(&disk)?, number(&guest)?);
         ensure!(stored == number || stored + 1 == number, "{stored} on the disk, {number} in memory");
@@ -230,15 +177,16 @@ fn a_picture_and_a_shutdown() -> Result<()> {
     let lab = Lab::new(&qemu, DiskBus::Virtio)?;
     let disk = lab.leaf("0.avhdx", "base.vhdx")?;
     let guest = lab.start(&disk, None)?;
-    wait_until("the guest writes", || Ok(newest(&disk)? > 5))?;
+    wait_until("the guest writes", || Ok(seen(&disk)? > 5))?;
     let frame = guest.frame();
     ensure!((frame.width, frame.height, frame.rgb.len()) == (720, 400, 720 * 400 * 3), "{} x {}", frame.width, frame.height);
     wait_until("the firmware's words are seen", || Ok(guest.frame().rgb.iter().any(|byte| *byte != 0)))?;
     // This guest doesn't listen to its power button.
-    ensure!(!guest.shut_down(Duration::from_millis(300))?);
-    ensure!(guest.problem().is_none());
+    ensure!(guest.press_power_button()?);
+    sleep(Duration::from_millis(300));
+    assert_eq!((guest.ended(), guest.problem()), (None, None));
     guest.stop()?;
-    ensure!(!lab.path("monitor").exists() || guest.problem().is_some());
+    assert_eq!(guest.ended(), Some(Ended::ShutDown));
     Ok(())
 }
 

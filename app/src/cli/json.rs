@@ -24,7 +24,7 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by a rule.
 With --json a call prints one document. Sizes are bytes, times are seconds, instants are UTC.
   any failure            {error: {kind: failed|usage|rule, reason}}
   --what-if              {plan: \"other\" or {take|apply|delete|merge|empty_trash|remove: {figures}}}
-  machine list           [{name, id, power, kind, place, folder, disks: [{disk, size}], memory, snapshots,
+  machine list           [{name, id, power, kind, place, folder, disks: [{disk, size}], memory, hardware, snapshots,
                            depth, read_mean, held, merges_due, trash, no_room, problems}]; machine show: one of these
   machine create|import  {machine: id}
   tree                   {machine, id, power, generation, rows: [...], merges_due, merges, past_error, trash}; a row is {node:
@@ -107,13 +107,15 @@ pub struct Machine {
     pub power: &'static str,
     /// Where it is paused for want of room: what is free, with how much it goes on, and what can be freed now.
     pub no_room: Option<NoRoom>,
-    /// `workload`.
+    /// `workload`, `qemu`, or `disks` where nothing here runs it.
     pub kind: snaptree_core::snapshot::MachineKind,
     /// `library`, or `folder` where it is only looked at.
     pub place: &'static str,
     pub folder: PathBuf,
     pub disks: Vec<DiskSize>,
     pub memory: ByteCount,
+    /// What else it consists of, where QEMU runs it.
+    pub hardware: Option<snaptree_core::snapshot::Hardware>,
     /// How many snapshots it has.
     pub snapshots: usize,
     /// Images in Now's deepest chain.

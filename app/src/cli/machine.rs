@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use clap::{Subcommand, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use snaptree_core::cost::{MergeTotal, freeable, merges_due, node_cost};
 use snaptree_core::disk::ImageFormat;
 use snaptree_core::engine::{Command, CreateMachine, ImportMode, MachineState, Place, Power};
-use snaptree_core::snapshot::{MachineKind, NodeRef, Settings, WorkloadProfile};
+use snaptree_core::snapshot::{Boot, DiskBus, Hardware, MachineKind, NodeRef, Settings, WorkloadProfile};
 use snaptree_core::units::ByteCount;
 
 use super::client::Client;
@@ -23,9 +23,9 @@ pub enum Verb {
         /// A disk's size, such as 20G; once for each disk.
         #[arg(long = "disk", value_name = "SIZE", required = true, value_parser = parse::size)]
         disks: Vec<ByteCount>,
-        /// Its memory.
-        #[arg(long, value_name = "SIZE", default_value = "64M", value_parser = parse::size)]
-        memory: ByteCount,
+        /// Its memory [default: 64M, or 1G with QEMU].
+        #[arg(long, value_name = "SIZE", value_parser = parse::size)]
+        memory: Option<ByteCount>,
         /// Format of its disks.
         #[arg(long, default_value = "vhdx")]
         format: Format,
@@ -35,6 +35,8 @@ pub enum Verb {
         /// The built-in machine's seed: everything it does follows from this.
         #[arg(long)]
         seed: Option<u64>,
+        #[command(flatten)]
+        computer: Computer,
     },
     /// Lists the machines.
     List,
@@ -48,10 +50,13 @@ pub enum Verb {
         /// The machine's name or identifier.
         name: String,
     },
-    /// Stops a running machine.
+    /// Stops a running machine. An operating system is asked to shut down.
     Stop {
         /// The machine's name or identifier.
         name: String,
+        /// Turns it off at once, as by pulling the plug.
+        #[arg(long)]
+        hard: bool,
     },
     /// Changes a machine's settings; what isn't given stays.
     Set {
@@ -133,6 +138,58 @@ impl From<Format> for ImageFormat {
 pub enum Kind {
     /// The built-in machine.
     Workload,
+    /// QEMU: a computer that boots an operating system.
+    Qemu,
+}
+
+/// What a machine that QEMU runs consists of.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "With --kind qemu")]
+pub struct Computer {
+    /// Virtual processors [default: 1].
+    #[arg(long, value_name = "N")]
+    processors: Option<u32>,
+    /// What the disks are attached to [default: virtio].
+    #[arg(long)]
+    bus: Option<Bus>,
+    /// A network card behind your own connections.
+    #[arg(long)]
+    network: bool,
+    /// A kernel to start, instead of what the first disk boots.
+    #[arg(long, value_name = "FILE")]
+    kernel: Option<PathBuf>,
+    /// The kernel's first file system.
+    #[arg(long, value_name = "FILE", requires = "kernel")]
+    initrd: Option<PathBuf>,
+    /// The kernel's arguments.
+    #[arg(long, value_name = "TEXT", requires = "kernel")]
+    append: Option<String>,
+}
+
+/// What disks are attached to.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum Bus {
+    /// Quick; needs a driver in the guest.
+    Virtio,
+    /// Known to every guest; six disks at most.
+    Sata,
+}
+
+impl Computer {
+    fn is_given(&self) -> bool {
+        self.processors.is_some() || self.bus.is_some() || self.network || self.kernel.is_some()
+    }
+
+    fn hardware(self) -> Result<Hardware, Failure> {
+        let kernel = self.kernel.map(std::path::absolute).transpose()?;
+        let initrd = self.initrd.map(std::path::absolute).transpose()?;
+        let boot = kernel.map(|kernel| Boot { kernel, initrd, command_line: self.append.unwrap_or_default() });
+        let bus = match self.bus {
+            None | Some(Bus::Virtio) => DiskBus::Virtio,
+            Some(Bus::Sata) => DiskBus::Sata,
+        };
+        Ok(Hardware { processors: self.processors.unwrap_or(1), bus, network: self.network, boot })
+    }
 }
 
 pub fn run(verb: Verb, common: &Common, output: &Output) -> Done {
@@ -140,14 +197,22 @@ pub fn run(verb: Verb, common: &Common, output: &Output) -> Done {
     let command = match verb {
         Verb::List => return list(&mut client, output),
         Verb::Show { name } => return show(&mut client, &name, output),
-        Verb::Create { name, disks, memory, format, kind: Kind::Workload, seed } => {
+        Verb::Create { name, disks, memory, format, kind, seed, computer } => {
             let workload = WorkloadProfile::default();
             let workload = WorkloadProfile { seed: seed.unwrap_or(workload.seed), ..workload };
-            let (kind, format) = (MachineKind::Workload, format.into());
-            Command::Create(CreateMachine { name, kind, memory, disks, format, workload })
+            let (kind, usual, hardware) = match kind {
+                Kind::Workload if computer.is_given() => {
+                    return Err(Failure::usage("the built-in machine has no such parts; give --kind qemu"));
+                }
+                Kind::Workload => (MachineKind::Workload, ByteCount::mib(64), None),
+                Kind::Qemu => (MachineKind::Qemu, ByteCount::gib(1), Some(computer.hardware()?)),
+            };
+            let (memory, format) = (memory.unwrap_or(usual), format.into());
+            Command::Create(CreateMachine { name, kind, memory, disks, format, workload, hardware })
         }
         Verb::Start { name } => Command::Start(client.machine(&name)?.machine.id),
-        Verb::Stop { name } => Command::Stop(client.machine(&name)?.machine.id),
+        Verb::Stop { name, hard: false } => Command::Stop(client.machine(&name)?.machine.id),
+        Verb::Stop { name, hard: true } => Command::TurnOff(client.machine(&name)?.machine.id),
         Verb::Set { name, pause_free, trash_hours, warn_depth, max_depth, warn_age_hours, warn_free, urgent_free } => {
             let state = client.machine(&name)?;
             let old = state.machine.settings.clone();
@@ -240,6 +305,7 @@ fn show(client: &mut Client, name: &str, output: &Output) -> Done {
             lines.push(format!("           {}.", text::freeable(&short.freeable)));
         }
         lines.extend([format!("Folder     {}", m.folder.display()), format!("Memory     {}", bytes(m.memory))]);
+        lines.extend(m.hardware.iter().map(|hardware| format!("Hardware   {}", text::hardware(hardware))));
         lines.extend(m.disks.iter().map(|d| format!("Disk       {}, {}", d.disk, bytes(d.size))));
         let reads = m.read_mean.map_or_else(String::new, |mean| format!(", {mean:.1} images a read"));
         lines.push(format!("Snapshots  {}, depth {}{reads}", m.snapshots, m.depth));
@@ -276,6 +342,7 @@ fn machine(state: &MachineState) -> json::Machine {
         folder: state.folder.clone(),
         disks: m.configuration.disks.iter().map(|d| json::DiskSize { disk: d.id.0.clone(), size: d.size }).collect(),
         memory: m.configuration.memory,
+        hardware: m.configuration.hardware.clone(),
         snapshots: m.snapshots.len(),
         depth: now.depth,
         read_mean: now.read_mean,

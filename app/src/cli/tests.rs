@@ -159,7 +159,8 @@ fn lanes_branch_off_before_what_hangs_from_them() {
 }
 
 fn machine(name: &str) -> Machine {
-    let configuration = Configuration { memory: ByteCount::mib(1), disks: Vec::new(), workload: WorkloadProfile::default() };
+    let configuration =
+        Configuration { memory: ByteCount::mib(1), disks: Vec::new(), workload: WorkloadProfile::default(), hardware: None };
     Machine {
         format: "snaptree-machine".into(),
         version: 1,
@@ -208,6 +209,7 @@ fn state(machine: Machine) -> Arc<MachineState> {
         calibration: Calibration::default(),
         volume: VolumeState::default(),
         guest: None,
+        outside: None,
         probing: false,
         problems: Vec::new(),
     })

@@ -69,6 +69,7 @@ impl Story<'_> {
             memory: ByteCount::mib(memory_mib),
             disks: vec![ByteCount::mib(disk_mib)],
             format: ImageFormat::Vhdx,
+            hardware: None,
             workload: WorkloadProfile { seed, ..profile },
         })
     }

@@ -81,6 +81,7 @@ impl Create {
             memory: ByteCount::mib(self.memory_mib),
             disks: self.disks_mib.iter().map(|n| ByteCount::mib(*n)).collect(),
             format: self.format,
+            hardware: None,
             workload: WorkloadProfile { seed: self.seed, ..WorkloadProfile::default() },
         })));
     }

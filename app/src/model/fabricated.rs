@@ -108,6 +108,7 @@ pub fn machine(name: &str, made: &[Made], now_on: Option<usize>, now_mib: u64, f
     let configuration = Configuration {
         memory: ByteCount::gib(4),
         disks: vec![DiskConfig { id: disk.clone(), size: ByteCount(SIZE), format: ImageFormat::Vhdx }],
+        hardware: None,
         workload: WorkloadProfile::default(),
     };
     let mut images = BTreeMap::new();
@@ -220,6 +221,7 @@ pub fn machine(name: &str, made: &[Made], now_on: Option<usize>, now_mib: u64, f
         calibration: Calibration { samples: vec![sample(2 << 30, 6.1), sample(9 << 30, 25.0), sample(4 << 30, 12.4)] },
         volume: VolumeState { id: "data".into(), free: ByteCount::gib(148), punches_holes: true },
         guest: None,
+        outside: None,
         probing: false,
         problems: Vec::new(),
     }

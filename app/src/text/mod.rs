@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use snaptree_core::engine::{JobKind, Power};
+use snaptree_core::snapshot::{DiskBus, Hardware};
 use snaptree_core::units::{ByteCount, ByteRate};
 
 /// What dates are told against.
@@ -138,6 +139,20 @@ pub fn power(p: &Power) -> &'static str {
         Power::NoRoom => "no room",
         Power::Failed(_) => "failed",
     }
+}
+
+/// What a machine that QEMU runs consists of, in a line.
+pub fn hardware(h: &Hardware) -> String {
+    let mut parts = vec![
+        count(h.processors as usize, "processor"),
+        match h.bus {
+            DiskBus::Virtio => "virtio disks".to_owned(),
+            DiskBus::Sata => "SATA disks".to_owned(),
+        },
+    ];
+    parts.extend(h.network.then(|| "a network card".to_owned()));
+    parts.extend(h.boot.as_ref().map(|boot| format!("starts {}", boot.kernel.display())));
+    parts.join(", ")
 }
 
 /// What a job does, for its line.

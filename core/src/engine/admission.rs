@@ -10,7 +10,7 @@ use super::{
 };
 use crate::cost::{MachineFacts, MergeTotal, deletion_cost, merges_due};
 use crate::merge::complete_switch;
-use crate::snapshot::{MachineId, NodeRef, Tree, rules};
+use crate::snapshot::{MachineId, MachineKind, NodeRef, Tree, rules};
 use crate::store::{MachineStore, NewMachine};
 use crate::units::{ByteCount, ByteRate};
 
@@ -48,6 +48,14 @@ impl Engine {
             && expected != entry.machine.generation
         {
             return Err(Refusal::rule("the tree has changed since you looked; look again"));
+        }
+        let waits_for_shutdown = |job: &Active| job.state.kind == JobKind::Stop;
+        if matches!(request.command, Command::TurnOff(_))
+            && self.machines.get(&id).and_then(|entry| entry.job.as_ref()).is_some_and(waits_for_shutdown)
+            && request.mode == Mode::Do
+        {
+            // Who turns it off has waited long enough.
+            self.cancel_job(id);
         }
         self.check(id, &request.command)?;
         if request.mode == Mode::WhatIf {
@@ -109,6 +117,7 @@ impl Engine {
                     disks: create.disks,
                     format: create.format,
                     workload: create.workload,
+                    hardware: create.hardware,
                 })?;
                 let (dir, machine) = (store.dir().to_path_buf(), store.machine().clone());
                 drop(store);
@@ -179,14 +188,20 @@ impl Engine {
                 return Err(Refusal::rule("this folder is only looked at; adopt it to change anything"));
             }
             _ if context.job_under_way => return Err(Refusal::rule("the machine is busy; wait for its job, or cancel it")),
-            Command::Start(_) | Command::RunWorkload { .. } | Command::Verify { .. } if rules::run(machine).is_err() => {
-                rules::run(machine)
+            Command::RunWorkload { .. } | Command::Verify { .. } | Command::BadUpdate(_) if rules::workload(machine).is_err() => {
+                rules::workload(machine)
             }
+            Command::Start(_) if rules::run(machine).is_err() => rules::run(machine),
             Command::Start(_) if running => return Err(Refusal::rule("the machine runs already")),
             Command::RunWorkload { .. } if running => return Err(Refusal::rule("the machine runs already; stop it first")),
             Command::Start(_) | Command::RunWorkload { .. } => return self.check_room(entry),
             Command::Resume(_) if power == Power::NoRoom => return Err(Self::waits_for_room(entry)),
-            Command::Stop(_) | Command::Pause(_) | Command::Resume(_) | Command::BadUpdate(_) if !running => {
+            Command::Stop(_) if power != Power::Running && running && machine.kind == MachineKind::Qemu => {
+                return Err(Refusal::rule("it stands still, and can't hear its power button; let it go on, or turn it off"));
+            }
+            Command::Stop(_) | Command::TurnOff(_) | Command::Pause(_) | Command::Resume(_) | Command::BadUpdate(_)
+                if !running =>
+            {
                 return Err(Refusal::rule("the machine doesn't run; start it first"));
             }
             _ => Ok(()),
@@ -287,7 +302,8 @@ impl Engine {
         if *entry.machine != *store.machine() {
             entry.refresh(store.machine().clone());
         }
-        entry.owned = Some(Owned { store, running: None });
+        let library = self.library.folder().to_path_buf();
+        entry.owned = Some(Owned { store, library, running: None });
         Ok(())
     }
 

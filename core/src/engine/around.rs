@@ -309,7 +309,10 @@ impl Engine {
         }
         if let Some(entry) = self.machines.get_mut(&id) {
             let unexpected = was.as_ref().is_some_and(Power::is_up);
-            entry.failed = unexpected.then(|| OWNER_ENDED.to_owned());
+            entry.failed = match &was {
+                Some(Power::Failed(why)) => Some(why.clone()),
+                _ => unexpected.then(|| OWNER_ENDED.to_owned()),
+            };
         }
         self.publish_changes();
         let stopping = was == Some(Power::Off) || was == Some(Power::Saved);
@@ -317,7 +320,11 @@ impl Engine {
             let answer = if stopping {
                 Ok(Answer::Done("it is off".into()))
             } else {
-                Err(Refusal::failed("the machine's owner process ended before it answered; the machine is off"))
+                let why = match &was {
+                    Some(Power::Failed(why)) => why,
+                    _ => "the machine's owner process ended before it answered",
+                };
+                Err(Refusal::failed(format!("{why}; the machine is off")))
             };
             self.outbox.answer(asked, answer);
         }

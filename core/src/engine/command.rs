@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chain::Target;
 use crate::disk::ImageFormat;
-use crate::snapshot::{DiskId, MachineId, MachineKind, Settings, SnapshotId, WorkloadProfile};
+use crate::snapshot::{DiskId, Hardware, MachineId, MachineKind, Settings, SnapshotId, WorkloadProfile};
 use crate::units::{ByteCount, ByteRate};
 use crate::window::{MaintenanceWindow, OccurrenceKey, WindowId};
 
@@ -55,6 +55,9 @@ pub struct CreateMachine {
     pub format: ImageFormat,
     /// How it behaves.
     pub workload: WorkloadProfile,
+    /// What else it consists of, where QEMU runs it.
+    #[serde(default)]
+    pub hardware: Option<Hardware>,
 }
 
 /// How images of others come in.
@@ -133,8 +136,11 @@ pub enum Command {
     },
     /// Start a machine; answered when it runs (its owner is up).
     Start(MachineId),
-    /// Stop a running machine: flush its disks, end its owner.
+    /// Stop a running machine: flush its disks, end its owner. An operating system is asked to shut down, as by the power
+    /// button; one that doesn't obey runs on.
     Stop(MachineId),
+    /// The same at once, as by pulling the plug: what an operating system hasn't written is lost.
+    TurnOff(MachineId),
     /// Stop its processor for a while.
     Pause(MachineId),
     /// And let it go on.
@@ -303,6 +309,7 @@ impl Command {
             | Self::ForgetMissed => None,
             Self::Start(machine)
             | Self::Stop(machine)
+            | Self::TurnOff(machine)
             | Self::Pause(machine)
             | Self::Resume(machine)
             | Self::UndoApply(machine)

@@ -148,6 +148,7 @@ impl Entry {
             calibration: self.calibration.clone(),
             volume: self.volume.clone(),
             guest: self.guest_rate(),
+            outside: self.owned.as_ref().and_then(|owned| owned.running.as_ref()?.guest.outside()),
             probing: self.probe.is_some(),
             problems: self.problems.clone(),
         })

@@ -38,7 +38,7 @@ pub use state::{LibraryState, MachineState, Place, Power};
 pub use worker::{Engine, EngineOptions, SubscriberId};
 
 pub use crate::cost::{FileFacts, VolumeState};
-pub use crate::vm::{Screen, VerifyReport, WorkloadCounters};
+pub use crate::vm::{Outside, Screen, VerifyReport, WorkloadCounters};
 
 #[cfg(test)]
 mod tests;

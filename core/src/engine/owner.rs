@@ -16,8 +16,8 @@ use super::worker::{Inbox, SubscriberId};
 use super::{Event, Request, RequestId};
 use crate::snapshot::MachineId;
 
-/// How long an owner may take from its start until it answers.
-pub(super) const START_LIMIT: Duration = Duration::from_secs(30);
+/// How long an owner may take from its start until it answers: saved memory can be much to load.
+pub(super) const START_LIMIT: Duration = Duration::from_secs(300);
 
 /// What the owner's connection says.
 #[derive(Debug)]

@@ -5,6 +5,7 @@ use crate::disk::{DiskError, DiskErrorKind};
 use crate::merge::MergeError;
 use crate::snapshot::WhyNot;
 use crate::store::StoreError;
+use crate::vm::VmError;
 
 impl From<WhyNot> for Refusal {
     fn from(why: WhyNot) -> Self {
@@ -26,6 +27,12 @@ impl From<DiskError> for Refusal {
             _ => RefusalKind::Failed,
         };
         Self { kind, reason: error.to_string() }
+    }
+}
+
+impl From<VmError> for Refusal {
+    fn from(error: VmError) -> Self {
+        Self::failed(error.to_string())
     }
 }
 

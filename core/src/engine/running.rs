@@ -1,23 +1,26 @@
 //! A machine that runs in this process: its guest and its disks.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::room::Room;
 use super::sight::OpenImages;
-use super::{EngineOptions, Refusal};
+use super::{EngineOptions, Refusal, wire};
 use crate::chain::{BlockDevice, Chain, Gate};
 use crate::disk::Image;
 use crate::host_file::Access;
-use crate::snapshot::{DiskId, ImageId, Machine};
-use crate::store::MachineStore;
+use crate::snapshot::{DiskId, ImageId, Machine, MachineKind};
+use crate::store::{CONSOLE, MachineStore};
 use crate::units::{ByteCount, ByteRate};
-use crate::vm::{self, Guest, Setup};
+use crate::vm::{self, Guest, Places, Setup};
 
 /// A machine whose lock this process holds.
 pub(super) struct Owned {
     pub store: MachineStore,
+    /// The library's folder.
+    pub library: PathBuf,
     pub running: Option<Running>,
 }
 
@@ -74,7 +77,14 @@ impl Owned {
             saved_memory,
             clock: options.clock.clone(),
         };
-        let guest = vm::start(machine.kind, setup).map_err(|error| Refusal::failed(error.to_string()))?;
+        let started = self.places(options).and_then(|places| Ok(vm::start(machine.kind, setup, &places)?));
+        let guest = match started {
+            Ok(guest) => guest,
+            Err(refusal) => {
+                self.leave_places();
+                return Err(refusal);
+            }
+        };
         self.running = Some(Running { guest, disks, paused: false, room: Room::default(), measured: None, rate: None });
         if had_memory {
             self.store.clear_memory()?;
@@ -86,7 +96,38 @@ impl Owned {
     pub fn stop(&mut self) -> Result<(), Refusal> {
         match self.running.take() {
             None => Ok(()),
-            Some(running) => running.guest.stop().map_err(|error| Refusal::failed(error.to_string())),
+            Some(running) => {
+                let stopped = running.guest.stop();
+                drop(running);
+                self.leave_places();
+                Ok(stopped?)
+            }
+        }
+    }
+
+    /// Where its guest has what isn't in the library.
+    fn places(&self, options: &EngineOptions) -> Result<Places, Refusal> {
+        let machine = self.store.machine();
+        if machine.kind != MachineKind::Qemu {
+            return Ok(Places::default());
+        }
+        let failed = |error| Refusal::failed(format!("the folder of its sockets: {error}"));
+        let sockets = wire::guest_folder(&self.library, machine.id).map_err(failed)?;
+        let console = self.store.dir().join(CONSOLE);
+        // QEMU would write wherever a link leads.
+        let is_own =
+            || Some(options.host.canonical(&console).ok()? == options.host.canonical(self.store.dir()).ok()?.join(CONSOLE));
+        if options.host.exists(&console) && is_own() != Some(true) {
+            return Err(Refusal::failed(format!("{} is a link: remove it", console.display())));
+        }
+        Ok(Places { sockets, console: Some(console) })
+    }
+
+    /// Nothing is left of them once the guest is gone.
+    fn leave_places(&self) {
+        let machine = self.store.machine();
+        if machine.kind == MachineKind::Qemu {
+            wire::remove_guest_folder(&self.library, machine.id);
         }
     }
 

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use crate::cost::{Calibration, Census, FileFacts, Finding, FindingKind, MachineFacts, VolumeState, advise, no_room};
 use crate::snapshot::{DiskId, ImageId, Machine, MachineId};
 use crate::units::ByteRate;
+use crate::vm::Outside;
 
 /// The library.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
@@ -83,6 +84,9 @@ pub struct MachineState {
     /// What its guest writes in a second, where it runs and that is known.
     #[serde(default)]
     pub guest: Option<ByteRate>,
+    /// What is known of it where it runs as a process of its own.
+    #[serde(default)]
+    pub outside: Option<Outside>,
     /// Its volume is being probed: a first estimate is about to be known.
     #[serde(default)]
     pub probing: bool,

@@ -6,11 +6,15 @@ use std::time::Duration;
 use super::entry::Entry;
 use super::jobs::{BesideEnd, Context, Outcome, Report, Step};
 use super::worker::Engine;
-use super::{Answer, Event, JobPhase, Place, Refusal};
+use super::{Answer, Event, JobKind, JobPhase, Place, Refusal};
 use crate::snapshot::MachineId;
+use crate::vm::Ended;
 
 /// How often a running machine's screen is shown.
 const LIVE_EVERY: Duration = Duration::from_millis(150);
+
+/// At most one part in so many of the time goes into pictures.
+const LIVE_SHARE: u32 = 4;
 
 /// How often a running machine's leaves are counted anew.
 const COUNT_EVERY: Duration = Duration::from_secs(3);
@@ -209,7 +213,7 @@ impl Engine {
             self.watch_starting();
             wait = wait.min(starting);
         }
-        let mut events = Vec::new();
+        let (mut events, mut ended) = (Vec::new(), Vec::new());
         for (id, entry) in &mut self.machines {
             if let Some(active) = &entry.job
                 && !active.is_paused()
@@ -224,17 +228,25 @@ impl Engine {
             }
             entry.last_live = now;
             wait = wait.min(LIVE_EVERY);
+            if let Some(how) = running.guest.ended() {
+                ended.push((*id, how));
+                continue;
+            }
             if self.outbox.is_heard() {
                 let screen = Arc::new(running.guest.frame().encode());
                 events.push(Event::Live { machine: *id, screen, counters: running.guest.counters() });
+                // Where a picture takes long, most of the time is left to everything else.
+                let cost = self.options.clock.elapsed().saturating_sub(now);
+                entry.last_live = now + cost * LIVE_SHARE;
             }
-            if let Some(problem) = running.guest.problem()
-                && entry.failed.as_ref() != Some(&problem)
-            {
-                running.guest.pause();
-                running.paused = true;
-                entry.problems = vec![problem.clone()];
-                entry.failed = Some(problem);
+            let problem = running.guest.problem();
+            if problem != entry.failed {
+                if problem.is_some() {
+                    running.guest.pause();
+                    running.paused = true;
+                }
+                entry.problems = problem.iter().cloned().collect();
+                entry.failed = problem;
                 entry.changed = true;
             }
             running.measure(now);
@@ -247,7 +259,35 @@ impl Engine {
         for event in events {
             self.outbox.publish(&event);
         }
+        for (id, how) in ended {
+            self.guest_ended(id, how);
+        }
         wait
+    }
+
+    /// The machine has ended by itself: it is off.
+    fn guest_ended(&mut self, id: MachineId, how: Ended) {
+        let job = |engine: &Self| engine.machines.get(&id).and_then(|entry| Some(entry.job.as_ref()?.state.kind));
+        if job(self) == Some(JobKind::Stop) {
+            // That is what it waits for.
+            return;
+        }
+        // When one has ended, the one that waits for it goes on.
+        while job(self).is_some() {
+            self.cancel_job(id);
+        }
+        let Some(entry) = self.machines.get_mut(&id) else { return };
+        let Some(mut owned) = entry.owned.take() else { return };
+        let stopped = owned.stop();
+        let machine = owned.store.machine().clone();
+        drop(owned);
+        entry.refresh(machine);
+        entry.failed = match (how, stopped) {
+            (_, Err(refusal)) => Some(refusal.reason),
+            (Ended::Failed(why), Ok(())) => Some(why),
+            (Ended::ShutDown, Ok(())) => None,
+        };
+        self.publish_changes();
     }
 
     /// Whether a machine runs, here or elsewhere.

@@ -8,7 +8,7 @@ use chrono::{DateTime, Utc};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
-use super::{DiskId, ImageId, MachineId, SnapshotId, unique};
+use super::{DiskId, Hardware, ImageId, MachineId, SnapshotId, unique};
 use crate::disk::ImageFormat;
 use crate::units::ByteCount;
 
@@ -18,6 +18,8 @@ use crate::units::ByteCount;
 pub enum MachineKind {
     /// The built-in machine.
     Workload,
+    /// QEMU: a computer that boots an operating system.
+    Qemu,
     /// Nothing here: the disks of a machine that others run.
     Disks,
 }
@@ -66,6 +68,9 @@ pub struct Configuration {
     pub disks: Vec<DiskConfig>,
     /// How the built-in machine behaves.
     pub workload: WorkloadProfile,
+    /// What else a machine that QEMU runs consists of.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hardware: Option<Hardware>,
 }
 
 /// One image file of the machine.

@@ -181,10 +181,22 @@ pub fn resize(machine: &Machine, context: &Context, disk: &DiskId, size: ByteCou
     Ok(())
 }
 
-/// May it be started, run for a while, or verified?
-pub fn run(machine: &Machine) -> Verdict {
+/// May it be run for a while without being started, scrambled, or verified? Only the built-in machine can.
+pub fn workload(machine: &Machine) -> Verdict {
     match machine.kind {
         MachineKind::Workload => Ok(()),
+        MachineKind::Qemu => no(
+            "QEMU runs this machine, and only its own operating system knows what its disks should hold.",
+            "Look into it from inside.",
+        ),
+        MachineKind::Disks => run(machine),
+    }
+}
+
+/// May it be started?
+pub fn run(machine: &Machine) -> Verdict {
+    match machine.kind {
+        MachineKind::Workload | MachineKind::Qemu => Ok(()),
         MachineKind::Disks => no(
             "This machine is known by its disks only: nothing here runs it, or knows what they should hold.",
             "Run it where it belongs; snapshots of its disks are taken, applied, deleted and merged here.",

@@ -33,7 +33,7 @@ pub fn validate(machine: &Machine) -> Result<(), Vec<String>> {
 
 /// Why a path of a manifest or journal can't be followed, if it can't: it must be relative and stay inside the folder.
 pub(crate) fn path_problem(path: &Path) -> Option<&'static str> {
-    const OWN: [&str; 4] = ["machine.json", "journal.json", "history.jsonl", "machine.lock"];
+    const OWN: [&str; 5] = ["machine.json", "journal.json", "history.jsonl", "machine.lock", "console.log"];
     let mut parts = path.components().peekable();
     if parts.peek().is_none() {
         return Some("is empty");
@@ -96,6 +96,9 @@ impl Check<'_> {
     fn configuration(&mut self, field: &str, configuration: &Configuration) {
         if !configuration.memory.0.is_multiple_of(4096) {
             self.wrong(field, format_args!("memory is {} bytes, must be a multiple of 4096", configuration.memory.0));
+        }
+        if let Some(problem) = configuration.hardware.as_ref().and_then(|hardware| hardware.problem(configuration.disks.len())) {
+            self.wrong(field, format_args!("hardware: {problem}"));
         }
         let mut seen = BTreeSet::new();
         for disk in &configuration.disks {

@@ -109,6 +109,7 @@ pub(super) fn machine_of(naming: Naming, sources: &[Source], places: &[(ImageId,
     let configuration = |info: &ImageInfo| Configuration {
         memory: MEMORY,
         disks: vec![DiskConfig { id: disk.clone(), size: info.virtual_size, format: info.format }],
+        hardware: None,
         workload: WorkloadProfile::default(),
     };
     let (Some(leaf), Some((leaf_id, _))) = (sources.get(now), places.get(now)) else {

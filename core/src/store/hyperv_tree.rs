@@ -160,5 +160,10 @@ fn configuration(folder: &Folder, node: &HyperVNode, content: &BTreeMap<DiskId, 
         let info = &folder.images[*image].info;
         DiskConfig { id: disk.clone(), size: info.virtual_size, format: info.format }
     };
-    Configuration { memory: node.config.memory, disks: content.iter().map(disk).collect(), workload: WorkloadProfile::default() }
+    Configuration {
+        memory: node.config.memory,
+        disks: content.iter().map(disk).collect(),
+        workload: WorkloadProfile::default(),
+        hardware: None,
+    }
 }

@@ -14,7 +14,7 @@ use crate::clock::SharedClock;
 use crate::disk::{self, CreateOptions, ImageFormat};
 use crate::host_file::SharedHost;
 use crate::snapshot::{
-    Configuration, Context, DiskConfig, DiskId, ImageId, ImageRecord, Machine, MachineId, MachineKind, Now, Settings,
+    Configuration, Context, DiskConfig, DiskId, Hardware, ImageId, ImageRecord, Machine, MachineId, MachineKind, Now, Settings,
     WorkloadProfile, by_name, rules,
 };
 use crate::units::ByteCount;
@@ -34,6 +34,8 @@ pub struct NewMachine {
     pub format: ImageFormat,
     /// How it behaves.
     pub workload: WorkloadProfile,
+    /// What else it consists of, where QEMU runs it.
+    pub hardware: Option<Hardware>,
 }
 
 /// A machine that was found.
@@ -213,6 +215,9 @@ impl Library {
         if !new.memory.0.is_multiple_of(4096) {
             return Err(StoreError::refused(&self.folder, "memory must be a multiple of 4096 bytes"));
         }
+        if let Some(problem) = new.hardware.as_ref().and_then(|hardware| hardware.problem(new.disks.len())) {
+            return Err(StoreError::refused(&self.folder, problem));
+        }
         let largest = new.format.largest_disk();
         if let Some(size) = new.disks.iter().find(|size| **size > largest) {
             let extension = new.format.extension();
@@ -241,7 +246,12 @@ impl Library {
             kind: new.kind,
             created,
             generation: 0,
-            configuration: Configuration { memory: new.memory, disks, workload: new.workload.clone() },
+            configuration: Configuration {
+                memory: new.memory,
+                disks,
+                workload: new.workload.clone(),
+                hardware: new.hardware.clone(),
+            },
             images,
             snapshots: BTreeMap::new(),
             now: Now { parent: None, images: leaves, memory: None },

@@ -19,6 +19,8 @@ pub(super) const MANIFEST_FORMAT: &str = "snaptree-machine";
 pub(super) const JOURNAL: &str = "journal.json";
 pub(super) const LOCK: &str = "machine.lock";
 pub(super) const HISTORY: &str = "history.jsonl";
+/// What a machine that QEMU runs says on its serial port, in the machine's folder.
+pub const CONSOLE: &str = "console.log";
 pub(super) const DISKS: &str = "Virtual Hard Disks";
 pub(super) const SNAPSHOTS: &str = "Snapshots";
 pub(super) const TRASH: &str = "Deleted";
@@ -299,7 +301,7 @@ impl MachineStore {
     /// Files in the folder that nothing names. An image's side files belong to it.
     pub fn orphans(&self) -> Result<Vec<Orphan>> {
         let named = self.named_files();
-        let own = [MANIFEST, JOURNAL, LOCK, HISTORY, RESERVE].map(PathBuf::from);
+        let own = [MANIFEST, JOURNAL, LOCK, HISTORY, RESERVE, CONSOLE].map(PathBuf::from);
         let mut orphans = Vec::new();
         let mut folders = vec![(PathBuf::new(), 0)];
         while let Some((folder, depth)) = folders.pop() {

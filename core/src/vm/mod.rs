@@ -4,6 +4,7 @@
 //! start(setup) ─> running ─ pause ─> paused ─ resume ─> running ─ stop ─> (gone)
 //!                             │  begin_capture, Chain::push_leaf, frame
 //!                             └─ drained: no write is in flight, memory and disks are of one instant
+//!        its operating system shuts down, or its process is killed ─> ended
 //!        a write or a flush that finds the volume full ─> paused by itself (met_full); resume does it again
 //! ```
 
@@ -11,6 +12,7 @@
 pub mod qemu;
 pub mod workload;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +67,39 @@ pub struct Setup {
     pub clock: SharedClock,
 }
 
+/// Where a machine that is a process of its own has what isn't in the library.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Places {
+    /// The folder of its sockets, which nobody else may enter; paths in it must be short enough for sockets.
+    pub sockets: PathBuf,
+    /// Where the serial port's output goes.
+    pub console: Option<PathBuf>,
+}
+
+/// What is known of a running machine that is a process of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Outside {
+    /// The folder of its sockets.
+    pub sockets: PathBuf,
+    /// The socket at which a viewer (VNC) sees its screen.
+    pub viewer: PathBuf,
+    /// The file with what its serial port said.
+    pub console: Option<PathBuf>,
+    /// Whether the processor itself runs it; otherwise it is emulated, many times slower.
+    pub accelerated: bool,
+    /// Why its memory can't be saved while it runs, so that it stands still meanwhile; `None` where it can.
+    pub stands_still_to_save: Option<String>,
+}
+
+/// How a machine has ended by itself.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ended {
+    /// Its operating system has shut down.
+    ShutDown,
+    /// What ran it is gone, and why.
+    Failed(String),
+}
+
 /// A machine that runs, or stands still between [`Guest::pause`] and [`Guest::resume`]. Dropping it stops it without a flush.
 pub trait Guest: Send + Sync {
     /// Lets it stand still, and returns when none of its writes is in flight. Quick.
@@ -74,12 +109,28 @@ pub trait Guest: Send + Sync {
     /// Whether a write or a flush has found the volume full. It stands still by itself then, without an error for what
     /// runs in it and with nothing lost: when it is resumed, it does the same again.
     fn met_full(&self) -> bool;
+    /// Asks its operating system to shut down, as a power button does; `false` where there is none, and nothing to ask.
+    fn press_power_button(&self) -> Result<bool> {
+        Ok(false)
+    }
+    /// How it has ended by itself, if it has: [`Guest::stop`] flushes its disks then.
+    fn ended(&self) -> Option<Ended> {
+        None
+    }
+    /// What is known of it where it is a process of its own.
+    fn outside(&self) -> Option<Outside> {
+        None
+    }
     /// Ends it for good and flushes its disks. Memory can still be read and saved.
     fn stop(&self) -> Result<()>;
     /// Starts saving its memory as it is now, into a new, empty file. Only while it stands still.
     fn begin_capture(&self, file: Arc<dyn HostFile>, id: Uuid) -> Result<Box<dyn MemorySave>>;
-    /// What its screen shows now; quick enough for a pause.
+    /// What its screen shows now.
     fn frame(&self) -> Frame;
+    /// Whether a picture takes longer than a pause should: then it is taken just before.
+    fn frame_is_slow(&self) -> bool {
+        false
+    }
     /// What it has done since it was started.
     fn counters(&self) -> WorkloadCounters;
     /// What made it stand still for good, such as a disk that failed.
@@ -106,9 +157,16 @@ impl MemorySave for Capture {
 }
 
 /// Starts a machine; it runs when this returns.
-pub fn start(kind: MachineKind, setup: Setup) -> Result<Arc<dyn Guest>> {
+pub fn start(kind: MachineKind, setup: Setup, places: &Places) -> Result<Arc<dyn Guest>> {
     match kind {
         MachineKind::Workload => Ok(Arc::new(workload::Running::start(setup)?)),
+        #[cfg(unix)]
+        MachineKind::Qemu => {
+            let qemu = qemu::Qemu::known(&places.sockets)?;
+            Ok(Arc::new(qemu::Running::start(setup, &qemu, places)?))
+        }
+        #[cfg(not(unix))]
+        MachineKind::Qemu => Err(VmError::Refused(format!("{places:?}: QEMU's disks are served over unix sockets only"))),
         MachineKind::Disks => Err(VmError::Refused("it has disks only; nothing here runs it".into())),
     }
 }

@@ -79,6 +79,7 @@ impl ManifestTarget {
             memory: ByteCount(600 * 4096),
             disks: vec![ByteCount::mib(2); 2],
             format: ImageFormat::Vhdx,
+            hardware: None,
             workload: WorkloadProfile::default(),
         };
         let mut store = library.create(&new).expect("a machine");

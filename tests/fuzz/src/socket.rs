@@ -43,6 +43,7 @@ impl SocketTarget {
             memory: ByteCount::mib(1),
             disks: vec![ByteCount::mib(4)],
             format: ImageFormat::Vhdx,
+            hardware: None,
             workload: WorkloadProfile { page_writes_per_second: 100, disk_writes_per_second: 5, ..WorkloadProfile::default() },
         };
         let machine = library.create(&new).expect("a machine").machine().id;
@@ -77,6 +78,7 @@ impl SocketTarget {
                 memory: ByteCount(super::vhdx::edge(random)),
                 disks: vec![ByteCount(super::vhdx::edge(random) | 1); random.below(5) as usize],
                 format: ImageFormat::Vhdx,
+                hardware: None,
                 workload: WorkloadProfile::default(),
             }),
             4 => Command::Pause(machine),

@@ -61,6 +61,7 @@ impl Machine {
             memory: ByteCount::mib(4),
             disks: vec![ByteCount(size)],
             format: ImageFormat::Vhdx,
+            hardware: None,
             workload: WorkloadProfile::default(),
         })?;
         let open = |store: &MachineStore| lab::chain(store, NodeRef::Now, Access::Write).map_err(anyhow::Error::msg);

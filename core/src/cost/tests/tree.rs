@@ -43,7 +43,12 @@ impl Fixture {
             kind: MachineKind::Workload,
             created: now,
             generation: 1,
-            configuration: Configuration { memory: ByteCount::mib(1), disks: vec![config], workload: WorkloadProfile::default() },
+            configuration: Configuration {
+                memory: ByteCount::mib(1),
+                disks: vec![config],
+                workload: WorkloadProfile::default(),
+                hardware: None,
+            },
             images: BTreeMap::new(),
             snapshots: BTreeMap::new(),
             now: Now { parent: None, images: BTreeMap::new(), memory: None },

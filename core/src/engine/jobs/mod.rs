@@ -86,7 +86,8 @@ pub(super) trait Job: Send {
 pub(super) fn for_command(command: &Command) -> Option<(JobKind, Box<dyn Job>)> {
     Some(match command {
         Command::Start(_) => (JobKind::Start, Box::new(power::Start)),
-        Command::Stop(_) => (JobKind::Stop, Box::new(power::Stop)),
+        Command::Stop(_) => (JobKind::Stop, Box::new(power::Stop::default())),
+        Command::TurnOff(_) => (JobKind::Stop, Box::new(power::TurnOff)),
         Command::Pause(_) => (JobKind::Edit, Box::new(power::Hold(true))),
         Command::Resume(_) => (JobKind::Edit, Box::new(power::Hold(false))),
         Command::Take { label, note, memory, .. } => {

@@ -81,18 +81,25 @@ impl Take {
             for chain in running.disks.values() {
                 chain.flush()?;
             }
+            let slow = running.guest.frame_is_slow();
+            let before = slow.then(|| running.guest.frame());
             let clock = &context.options.clock;
             let taken = clock.now();
             let began = clock.elapsed();
+            let known = running.guest.problem();
             running.guest.pause();
             let result = (|| {
+                // A machine that may not stand still has no instant.
+                if let Some(problem) = running.guest.problem().filter(|problem| known.as_ref() != Some(problem)) {
+                    return Err(Refusal::failed(problem));
+                }
                 for (disk, leaf) in &prepared.leaves {
                     if let Some(chain) = running.disks.get(disk) {
                         chain.push_leaf(leaf.new.clone())?;
                     }
                 }
                 let save = file.map(|file| running.guest.begin_capture(file, prepared.snapshot.0)).transpose();
-                Ok::<_, Refusal>((save, running.guest.frame()))
+                Ok::<_, Refusal>((save, before.unwrap_or_else(|| running.guest.frame())))
             })();
             if !running.stands_still() {
                 running.guest.resume();

@@ -170,6 +170,7 @@ impl Bench {
             memory,
             disks: disks.to_vec(),
             format: ImageFormat::Vhdx,
+            hardware: None,
             workload,
         };
         match self.done(Command::Create(create)) {

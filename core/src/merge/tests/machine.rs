@@ -52,7 +52,12 @@ pub fn empty(size: u64) -> Machine {
         kind: MachineKind::Workload,
         created: now,
         generation: 1,
-        configuration: Configuration { memory: ByteCount::mib(1), disks: vec![disk], workload: WorkloadProfile::default() },
+        configuration: Configuration {
+            memory: ByteCount::mib(1),
+            disks: vec![disk],
+            workload: WorkloadProfile::default(),
+            hardware: None,
+        },
         images: BTreeMap::new(),
         snapshots: BTreeMap::new(),
         now: Now { parent: None, images: BTreeMap::new(), memory: None },

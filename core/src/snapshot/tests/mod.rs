@@ -48,6 +48,7 @@ impl World {
             configuration: Configuration {
                 memory: ByteCount::mib(1),
                 disks: disks.iter().map(config).collect(),
+                hardware: None,
                 workload: WorkloadProfile::default(),
             },
             images: BTreeMap::new(),

@@ -136,3 +136,14 @@ fn a_broken_manifest_is_told_with_its_field() {
         "content of",
     );
 }
+
+#[test]
+fn hardware_that_cannot_be_is_refused() {
+    let mut machine = World::new(1).machine;
+    machine.kind = MachineKind::Qemu;
+    machine.configuration.hardware = Some(Hardware::default());
+    validate(&machine).unwrap();
+    machine.configuration.hardware = Some(Hardware { processors: 1 << 20, ..Hardware::default() });
+    let problems = validate(&machine).unwrap_err();
+    assert!(problems[0].contains("configuration: hardware: 1048576 processors"), "{problems:?}");
+}

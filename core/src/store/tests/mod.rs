@@ -43,6 +43,7 @@ fn new_machine(disks: usize) -> NewMachine {
         memory: ByteCount::mib(1),
         disks: vec![ByteCount::mib(4); disks],
         format: ImageFormat::Vhdx,
+        hardware: None,
         workload: WorkloadProfile::default(),
     }
 }

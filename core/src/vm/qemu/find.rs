@@ -3,15 +3,16 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::arguments::{Hardware, arguments, monitor};
+use super::arguments::{arguments, monitor};
 use super::picture::picture;
 use super::process::Process;
 use crate::snapshot::{Configuration, WorkloadProfile};
 use crate::units::ByteCount;
-use crate::vm::{Result, VmError};
+use crate::vm::{Places, Result, VmError};
 
 /// The program, and the package of Debian and Ubuntu that has it.
 const PROGRAM: &str = "qemu-system-x86_64";
@@ -52,6 +53,16 @@ impl Qemu {
         Self::at(Path::new(PROGRAM), folder, BOOT)
     }
 
+    /// The same, looked for once by each process: what works here doesn't change meanwhile.
+    pub(in crate::vm) fn known(folder: &Path) -> Result<Self> {
+        static KNOWN: Mutex<Option<Qemu>> = Mutex::new(None);
+        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Some(known) => Ok(known.clone()),
+            None => Ok(known.insert(Self::find(folder)?).clone()),
+        }
+    }
+
     fn at(program: &Path, folder: &Path, limit: Duration) -> Result<Self> {
         let version = version(program)?;
         let acceleration = if boots(program, folder, limit)? { Acceleration::Kvm } else { Acceleration::Emulated };
@@ -88,8 +99,10 @@ fn parse(said: &str) -> Option<(u32, u32)> {
 /// machine be made isn't enough, nor that the firmware runs: where KVM is emulated itself, screens were seen that stay
 /// black, and no Linux booted there.
 fn boots(program: &Path, folder: &Path, limit: Duration) -> Result<bool> {
-    let configuration = Configuration { memory: ByteCount::mib(32), disks: Vec::new(), workload: WorkloadProfile::default() };
-    let arguments = arguments(&configuration, &Hardware::default(), Acceleration::Kvm, folder, false)?;
+    let configuration =
+        Configuration { memory: ByteCount::mib(32), disks: Vec::new(), workload: WorkloadProfile::default(), hardware: None };
+    let places = Places { sockets: folder.into(), console: None };
+    let arguments = arguments(&configuration, Acceleration::Kvm, &places, false)?;
     let until = Instant::now() + limit;
     let Ok(process) = Process::start(program, &arguments, &monitor(folder), limit) else { return Ok(false) };
     while Instant::now() < until {

@@ -1,7 +1,7 @@
 //! QEMU as what runs a machine: a process of its own, asked over QMP, on disks that this process serves over NBD.
 //!
 //! ```text
-//! Qemu::find ── installed, new enough, KVM or not ──> Running::start(setup, hardware, folder)
+//! Qemu::find ── installed, new enough, KVM or not ──> Running::start(setup, qemu, places)
 //!    disks ── nbd::Server ── folder/disks ──┐
 //!    memory ── file:, write tracking ───────┴─ QEMU ── folder/monitor ── Qmp
 //! take:   pause (stop) ─> Chain::push_leaf ─> begin_capture: migrate, until writes are tracked ─> resume ─> step until done
@@ -16,6 +16,5 @@ pub mod qmp;
 mod running;
 mod save;
 
-pub use arguments::{Boot, DiskBus, Hardware};
 pub use find::{Acceleration, Qemu};
 pub use running::Running;

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::qmp::{self, Qmp};
-use crate::vm::{Result, VmError};
+use crate::vm::{Ended, Result, VmError};
 
 /// What QEMU does at once is given so long, on a computer that is busy.
 pub(super) const AT_ONCE: Duration = Duration::from_secs(10);
@@ -84,10 +84,10 @@ impl Process {
         self.qmp.ask(command, arguments, AT_ONCE)
     }
 
-    /// Why it ended, if it did.
-    pub fn ended(&self) -> Option<String> {
+    /// Whether it has ended, and how: its guest has shut down, or why.
+    pub fn ended(&self) -> Option<Ended> {
         let status = lock(&self.child).try_wait().ok()??;
-        Some(ended_with(&status.to_string(), &self.said))
+        Some(if status.success() { Ended::ShutDown } else { Ended::Failed(ended_with(&status.to_string(), &self.said)) })
     }
 
     /// Waits for its end; whether it came.

@@ -1,6 +1,5 @@
 //! A machine that QEMU runs.
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -9,8 +8,8 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use uuid::Uuid;
 
-use super::arguments::{Hardware, arguments, disks, monitor};
-use super::find::Qemu;
+use super::arguments::{arguments, disks, monitor, viewer};
+use super::find::{Acceleration, Qemu};
 use super::picture::picture;
 use super::process::{AT_ONCE, Process, START};
 use super::save::{Migration, Save, prepare};
@@ -18,7 +17,7 @@ use crate::chain::BlockDevice;
 use crate::host_file::HostFile;
 use crate::nbd::{Export, Server};
 use crate::units::ByteCount;
-use crate::vm::{Frame, Guest, MemorySave, Result, Setup, VmError, WorkloadCounters};
+use crate::vm::{Ended, Frame, Guest, MemorySave, Outside, Places, Result, Setup, VmError, WorkloadCounters};
 
 /// How long loading saved memory may take.
 const LOAD: Duration = Duration::from_secs(300);
@@ -30,10 +29,8 @@ pub struct Running {
     /// After the process: it is gone first.
     _server: Server,
     disks: Vec<Arc<dyn BlockDevice>>,
-    folder: PathBuf,
     memory: ByteCount,
-    /// Why memory can't be saved while the guest runs.
-    no_live_save: Option<String>,
+    outside: Outside,
     state: Mutex<State>,
     frames: AtomicU64,
 }
@@ -45,13 +42,14 @@ struct State {
 }
 
 impl Running {
-    /// Starts it; it runs when this returns. Its sockets are made in `folder`, which nobody else may enter.
+    /// Starts it; it runs when this returns.
     ///
     /// # Errors
     /// What QEMU refuses, and saved memory that can't be loaded.
-    pub fn start(setup: Setup, hardware: &Hardware, qemu: &Qemu, folder: &Path) -> Result<Self> {
+    pub fn start(setup: Setup, qemu: &Qemu, places: &Places) -> Result<Self> {
         let Setup { configuration, disks: devices, saved_memory, .. } = setup;
-        let arguments = arguments(&configuration, hardware, qemu.acceleration, folder, saved_memory.is_some())?;
+        let folder = &*places.sockets;
+        let arguments = arguments(&configuration, qemu.acceleration, places, saved_memory.is_some())?;
         let export = |(disk, device): (&crate::snapshot::DiskConfig, &Arc<dyn BlockDevice>)| Export {
             name: disk.id.0.clone(),
             description: String::new(),
@@ -66,29 +64,19 @@ impl Running {
         if let Some(file) = &saved_memory {
             load(&process, &**file)?;
         }
-        let no_live_save = prepare(&process)?;
+        let stands_still_to_save = prepare(&process)?;
         if saved_memory.is_some() {
             process.ask("cont", json!({}))?;
         }
-        let (folder, memory, frames) = (folder.to_path_buf(), configuration.memory, AtomicU64::new(0));
-        Ok(Self { process, _server: server, disks: devices, folder, memory, no_live_save, state: Mutex::default(), frames })
-    }
-
-    /// Why its memory can't be saved while it runs, so that it stands still meanwhile; `None` where it can.
-    pub fn stands_still_to_save(&self) -> Option<&str> {
-        self.no_live_save.as_deref()
-    }
-
-    /// Asks the guest to shut down, as its power button does; whether it did within the time. Its disks are flushed then.
-    ///
-    /// # Errors
-    /// Where QEMU is gone already, or a disk can't be flushed.
-    pub fn shut_down(&self, limit: Duration) -> Result<bool> {
-        self.process.ask("system_powerdown", json!({}))?;
-        if !self.process.wait(limit) {
-            return Ok(false);
-        }
-        self.flush().map(|()| true)
+        let outside = Outside {
+            sockets: folder.to_path_buf(),
+            viewer: viewer(folder),
+            console: places.console.clone(),
+            accelerated: qemu.acceleration == Acceleration::Kvm,
+            stands_still_to_save,
+        };
+        let (memory, frames) = (configuration.memory, AtomicU64::new(0));
+        Ok(Self { process, _server: server, disks: devices, memory, outside, state: Mutex::default(), frames })
     }
 
     /// Asks QEMU something that isn't provided for here.
@@ -118,9 +106,6 @@ impl Running {
                 }
             }
         }
-        if let Some(why) = self.process.ended() {
-            state.problem = Some(why);
-        }
         state
     }
 
@@ -142,7 +127,10 @@ fn load(process: &Process, file: &dyn HostFile) -> Result<()> {
             // A file that can't be loaded ends it.
             Err(error) => {
                 process.wait(AT_ONCE);
-                return Err(process.ended().map_or(error.into(), VmError::Refused));
+                return Err(match process.ended() {
+                    Some(Ended::Failed(why)) => VmError::Refused(why),
+                    _ => error.into(),
+                });
             }
         };
         if migration.is_completed() {
@@ -163,11 +151,22 @@ impl Guest for Running {
         self.told("stop");
     }
     fn resume(&self) {
-        self.state().full = false;
+        // What stopped it is met again where it is still there.
+        *self.state() = State::default();
         self.told("cont");
     }
     fn met_full(&self) -> bool {
         self.listen().full
+    }
+    fn press_power_button(&self) -> Result<bool> {
+        self.process.ask("system_powerdown", json!({}))?;
+        Ok(true)
+    }
+    fn outside(&self) -> Option<Outside> {
+        Some(self.outside.clone())
+    }
+    fn ended(&self) -> Option<Ended> {
+        self.process.ended()
     }
     fn stop(&self) -> Result<()> {
         // No request of it is under way when it is gone, whether it stood still before or not.
@@ -175,15 +174,18 @@ impl Guest for Running {
         self.flush()
     }
     fn begin_capture(&self, file: Arc<dyn HostFile>, _id: Uuid) -> Result<Box<dyn MemorySave>> {
-        let live = self.no_live_save.is_none();
+        let live = self.outside.stands_still_to_save.is_none();
         Ok(Box::new(Save::begin(&self.process, file, self.memory, live)?))
     }
     fn frame(&self) -> Frame {
         let generation = self.frames.fetch_add(1, Ordering::Relaxed) + 1;
-        picture(&self.process, &self.folder, generation).unwrap_or_else(|error| {
+        picture(&self.process, &self.outside.sockets, generation).unwrap_or_else(|error| {
             tracing::warn!(%error, "no picture of a screen");
             Frame { width: 1, height: 1, rgb: vec![0; 3], generation: 0, checksum: 0 }
         })
+    }
+    fn frame_is_slow(&self) -> bool {
+        true
     }
     fn counters(&self) -> WorkloadCounters {
         WorkloadCounters::default()

@@ -84,7 +84,7 @@ pub(super) fn setup<D: BlockDevice + 'static>(memory: ByteCount, disks: &[Arc<D>
         size: disk.size(),
         format: disk::ImageFormat::Vhdx,
     };
-    let configuration = Configuration { memory, disks: disks.iter().enumerate().map(config).collect(), workload };
+    let configuration = Configuration { memory, disks: disks.iter().enumerate().map(config).collect(), workload, hardware: None };
     Setup { configuration, disks: as_devices(disks), saved_memory: None, clock: SystemClock::shared() }
 }
 

@@ -157,6 +157,7 @@ impl<'a> Round<'a> {
                 memory: ByteCount::mib(2),
                 disks: disks.into_iter().map(ByteCount::mib).collect(),
                 format,
+                hardware: None,
                 workload: WorkloadProfile {
                     seed,
                     page_writes_per_second: 100,
