@@ -13,6 +13,7 @@ use crate::start::Opening;
 use crate::theme::ThemeChoice;
 use crate::widgets::palette::Palette;
 use crate::widgets::pictures::Pictures;
+use crate::widgets::tail::Tail;
 use crate::widgets::toasts::Toasts;
 
 /// Where it is kept in the window's storage.
@@ -64,6 +65,9 @@ pub struct View {
     pub rows: crate::tree::RowCache,
     #[serde(skip)]
     pub pictures: Pictures,
+    /// What a machine's serial port said.
+    #[serde(skip)]
+    pub console: Tail,
     #[serde(skip)]
     pub toasts: Toasts,
     /// What the window was opened with.

@@ -4,11 +4,11 @@ mod picker;
 mod verbs;
 
 pub use picker::{Picked, Picker};
-pub use verbs::step;
+pub use verbs::{command_of, step};
 
 use std::path::{Path, PathBuf};
 
-use snaptree_core::engine::{Command, EngineHandle, Event, Mode, Refusal, Request, RequestId};
+use snaptree_core::engine::{Command, EngineHandle, Event, Mode, Refusal, Request, RequestId, powershell};
 
 use crate::action::Action;
 use crate::dialogs::{Dialog, PickFor};
@@ -160,6 +160,17 @@ impl Dispatch {
                     if path.extension().is_some() { path.parent().map_or(path.clone(), Path::to_path_buf) } else { path };
                 let id = self.name();
                 self.ask(Command::OpenFolder(folder), Mode::Do, id, model);
+            }
+            Action::CopyPowerShell(command) => {
+                let machine = model.machine(command.machine()).map(|entry| (&*entry.state.machine, &*entry.state.folder));
+                match (powershell(&command, machine), ctx) {
+                    (Some(typed), Some(ctx)) => {
+                        ctx.copy_text(typed);
+                        model.jobs.tell("Copied: paste it into PowerShell on the Hyper-V host.", false);
+                    }
+                    (Some(_), None) => {}
+                    (None, _) => model.jobs.tell("There is nothing to do for it on a Hyper-V host.", true),
+                }
             }
             Action::Pick(why) => self.picker.ask(why, ctx),
         }

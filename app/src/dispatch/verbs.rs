@@ -60,6 +60,11 @@ impl Dispatch {
             Verb::Import => self.open(Dialog::Import(dialogs::Import::default()), model, view),
             Verb::Convert => self.open(Dialog::Convert(dialogs::Convert::new(model, view)), model, view),
             Verb::Inspect => self.open(Dialog::Inspect(dialogs::Inspect::new(model, view)), model, view),
+            Verb::Viewer => {
+                if let Some(outside) = model.machine(view.machine).and_then(|machine| machine.state.outside.as_ref()) {
+                    self.picker.viewer(&outside.viewer, ctx);
+                }
+            }
             Verb::Rescan => self.run(Action::Send(Command::Rescan), model, view, ctx),
             _ => {
                 if let Some(action) = on_machine(verb, model, view) {
@@ -87,6 +92,18 @@ impl Dispatch {
     }
 }
 
+/// What a verb asks of the engine for the machine at hand, where that follows from what is selected.
+pub fn command_of(verb: Verb, model: &Model, view: &View) -> Option<Command> {
+    match on_machine(verb, model, view)? {
+        Action::Send(command) => Some(command),
+        Action::Open(dialog) => match *dialog {
+            Dialog::TurnOff(machine) => Some(Command::TurnOff(machine)),
+            dialog => dialog.command_to_plan(model),
+        },
+        _ => None,
+    }
+}
+
 /// What a verb about the machine at hand comes down to.
 fn on_machine(verb: Verb, model: &Model, view: &View) -> Option<Action> {
     let entry = model.machine(view.machine)?;
@@ -107,6 +124,7 @@ fn on_machine(verb: Verb, model: &Model, view: &View) -> Option<Action> {
         Verb::Merge => open(Dialog::Merge(dialogs::Merge::new(entry))),
         Verb::Start => send(Command::Start(machine)),
         Verb::Stop => send(Command::Stop(machine)),
+        Verb::TurnOff => open(Dialog::TurnOff(machine)),
         Verb::Pause => send(Command::Pause(machine)),
         Verb::Resume => send(Command::Resume(machine)),
         Verb::BadUpdate => send(Command::BadUpdate(machine)),
