@@ -33,7 +33,7 @@ pub use command::{Command, ConvertImage, CreateMachine, ImportMode, JobAction, M
 pub use event::{Answer, Event, JobId, JobKind, JobPhase, JobState, LatencyReport, Plan, Refusal, RefusalKind};
 pub use handle::EngineHandle;
 pub use planning::{AgentState, Expected, Pin, PlanState, VolumeHistory};
-pub use serve::serve;
+pub use serve::{guest_is_left, serve};
 pub use state::{LibraryState, MachineState, Place, Power};
 pub use worker::{Engine, EngineOptions, SubscriberId};
 
