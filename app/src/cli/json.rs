@@ -24,8 +24,8 @@ Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by a rule.
 With --json a call prints one document. Sizes are bytes, times are seconds, instants are UTC.
   any failure            {error: {kind: failed|usage|rule, reason}}
   --what-if              {plan: \"other\" or {take|apply|delete|merge|empty_trash|remove: {figures}}}
-  machine list           [{name, id, power, kind, place, folder, disks: [{disk, size}], memory, hardware, snapshots,
-                           depth, read_mean, held, merges_due, trash, no_room, problems}]; machine show: one of these
+  machine list           [{name, id, power, kind, place, folder, disks: [{disk, size}], memory, hardware, outside,
+                           snapshots, depth, read_mean, held, merges_due, trash, no_room, problems}]; machine show: one of these
   machine create|import  {machine: id}
   tree                   {machine, id, power, generation, rows: [...], merges_due, merges, past_error, trash}; a row is {node:
                            snapshot|ghost|now, id, label, note, parent, on_path, taken, held, depth,
@@ -114,6 +114,8 @@ pub struct Machine {
     pub folder: PathBuf,
     pub disks: Vec<DiskSize>,
     pub memory: ByteCount,
+    /// Where it runs as a process of its own: its sockets, screen and console, and whether the processor itself runs it.
+    pub outside: Option<snaptree_core::engine::Outside>,
     /// What else it consists of, where QEMU runs it.
     pub hardware: Option<snaptree_core::snapshot::Hardware>,
     /// How many snapshots it has.

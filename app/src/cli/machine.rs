@@ -76,6 +76,16 @@ pub enum Verb {
         /// The machine's name or identifier.
         name: String,
     },
+    /// Lets a running machine stand still.
+    Pause {
+        /// The machine's name or identifier.
+        name: String,
+    },
+    /// Lets it go on.
+    Resume {
+        /// The machine's name or identifier.
+        name: String,
+    },
     /// Changes a machine's settings; what isn't given stays.
     Set {
         /// The machine's name or identifier.
@@ -234,6 +244,8 @@ pub fn run(verb: Verb, common: &Common, output: &Output) -> Done {
         Verb::Start { name } => Command::Start(client.machine(&name)?.machine.id),
         Verb::Stop { name, hard: false } => Command::Stop(client.machine(&name)?.machine.id),
         Verb::Stop { name, hard: true } => Command::TurnOff(client.machine(&name)?.machine.id),
+        Verb::Pause { name } => Command::Pause(client.machine(&name)?.machine.id),
+        Verb::Resume { name } => Command::Resume(client.machine(&name)?.machine.id),
         Verb::Set { name, pause_free, trash_hours, warn_depth, max_depth, warn_age_hours, warn_free, urgent_free } => {
             let state = client.machine(&name)?;
             let old = state.machine.settings.clone();
@@ -326,6 +338,13 @@ fn show(client: &mut Client, name: &str, output: &Output) -> Done {
         }
         lines.extend([format!("Folder     {}", m.folder.display()), format!("Memory     {}", bytes(m.memory))]);
         lines.extend(m.hardware.iter().map(|hardware| format!("Hardware   {}", text::hardware(hardware))));
+        if let Some(outside) = &m.outside {
+            let by = if outside.accelerated { "the processor itself (KVM)" } else { "emulation, which is many times slower" };
+            lines.push(format!("Runs by    {by}"));
+            lines.push(format!("Screen     {} (VNC)", outside.viewer.display()));
+            lines.extend(outside.console.iter().map(|file| format!("Console    {}", file.display())));
+            lines.extend(outside.stands_still_to_save.iter().map(|why| format!("Memory is saved while it stands still: {why}")));
+        }
         lines.extend(m.disks.iter().map(|d| format!("Disk       {}, {}", d.disk, bytes(d.size))));
         let reads = m.read_mean.map_or_else(String::new, |mean| format!(", {mean:.1} images a read"));
         lines.push(format!("Snapshots  {}, depth {}{reads}", m.snapshots, m.depth));
@@ -362,6 +381,7 @@ fn machine(state: &MachineState) -> json::Machine {
         folder: state.folder.clone(),
         disks: m.configuration.disks.iter().map(|d| json::DiskSize { disk: d.id.0.clone(), size: d.size }).collect(),
         memory: m.configuration.memory,
+        outside: state.outside.clone(),
         hardware: m.configuration.hardware.clone(),
         snapshots: m.snapshots.len(),
         depth: now.depth,

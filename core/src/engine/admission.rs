@@ -1,5 +1,6 @@
 //! Which request is carried out, by whom; and why another one isn't.
 
+use super::around::LEFT_ALONE;
 use super::entry::Active;
 use super::jobs;
 use super::owner::Starting;
@@ -170,6 +171,9 @@ impl Engine {
         context.job_under_way &= !entry.makes_way_for(command);
         let power = entry.power();
         let running = power.is_up();
+        if !running && self.is_left_alone(entry) && !matches!(command, Command::Start(_) | Command::TurnOff(_)) {
+            return Err(Refusal::rule(LEFT_ALONE));
+        }
         let verdict = match command {
             Command::Take { label, .. } => rules::take(machine, &context, Some(label)),
             Command::Apply { snapshot, safety, .. } => rules::apply(machine, &context, *snapshot)
@@ -199,6 +203,7 @@ impl Engine {
             Command::Stop(_) if power != Power::Running && running && machine.kind == MachineKind::Qemu => {
                 return Err(Refusal::rule("it stands still, and can't hear its power button; let it go on, or turn it off"));
             }
+            Command::TurnOff(_) if !running && self.is_left_alone(entry) => Ok(()),
             Command::Stop(_) | Command::TurnOff(_) | Command::Pause(_) | Command::Resume(_) | Command::BadUpdate(_)
                 if !running =>
             {

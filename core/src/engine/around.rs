@@ -10,9 +10,10 @@ use super::{Answer, Command, Event, Place, Power, Refusal, wire};
 use crate::cost::{MergeMode, MergeSample, VolumeState};
 use crate::fresh;
 use crate::host_file::{Host, read_file};
-use crate::snapshot::{Machine, MachineId, TrashItem};
+use crate::snapshot::{Machine, MachineId, MachineKind, TrashItem};
 use crate::store::{HistoryRecord, MachineStore, TRIAL, open_folder};
 use crate::units::ByteCount;
+use crate::vm;
 
 /// Longest manifest that is looked at, in bytes.
 const MANIFEST_LIMIT: u64 = 64 << 20;
@@ -20,6 +21,10 @@ const MANIFEST_LIMIT: u64 = 64 << 20;
 const SCAN_AGAIN: Duration = Duration::from_secs(10);
 /// What is said of a machine whose owner went away while it ran.
 const OWNER_ENDED: &str = "its owner process ended without stopping it. What was flushed is on its disks; start it to go on.";
+
+/// What is said of a machine whose guest is there without an owner.
+pub(super) const LEFT_ALONE: &str =
+    "its owner process was killed, and its guest waits for its disks. Start it to take the guest over, or turn it off.";
 
 impl Engine {
     /// Reads the library and the opened folders anew.
@@ -167,6 +172,14 @@ impl Engine {
             if self.options.executable.is_some() {
                 self.connect(id);
             }
+            if let Some(entry) = self.machines.get(&id).filter(|entry| entry.connection.is_none()) {
+                let why = self.is_left_alone(entry).then(|| LEFT_ALONE.to_owned());
+                let was = entry.failed.as_deref() == Some(LEFT_ALONE);
+                if let Some(entry) = self.machines.get_mut(&id).filter(|_| why.is_some() != was) {
+                    entry.failed = why;
+                    entry.changed = true;
+                }
+            }
             let now_seen = self.fingerprint(&dir, &place);
             if now_seen == 0 {
                 rescan = true;
@@ -251,6 +264,14 @@ impl Engine {
         }
     }
 
+    /// Whether an owner that was killed has left the machine's guest, and no other one has taken it over.
+    pub(super) fn is_left_alone(&self, entry: &Entry) -> bool {
+        let can_be = entry.machine.kind == MachineKind::Qemu && entry.place == Place::Library && entry.owned.is_none();
+        can_be
+            && wire::guest_folder(self.library.folder(), entry.machine.id).is_ok_and(|sockets| vm::is_left(&sockets))
+            && !MachineStore::is_in_use(&self.options.host, &entry.dir)
+    }
+
     /// What a machine's owner says.
     pub(super) fn hear_owner(&mut self, id: MachineId, news: OwnerNews) {
         let Some(entry) = self.machines.get_mut(&id) else { return };
@@ -307,10 +328,12 @@ impl Engine {
                 }
             }
         }
+        let left_alone = self.machines.get(&id).is_some_and(|entry| self.is_left_alone(entry));
         if let Some(entry) = self.machines.get_mut(&id) {
             let unexpected = was.as_ref().is_some_and(Power::is_up);
             entry.failed = match &was {
                 Some(Power::Failed(why)) => Some(why.clone()),
+                _ if left_alone => Some(LEFT_ALONE.to_owned()),
                 _ => unexpected.then(|| OWNER_ENDED.to_owned()),
             };
         }
@@ -320,11 +343,11 @@ impl Engine {
             let answer = if stopping {
                 Ok(Answer::Done("it is off".into()))
             } else {
-                let why = match &was {
-                    Some(Power::Failed(why)) => why,
-                    _ => "the machine's owner process ended before it answered",
-                };
-                Err(Refusal::failed(format!("{why}; the machine is off")))
+                Err(Refusal::failed(match &was {
+                    Some(Power::Failed(why)) => format!("{why}; the machine is off"),
+                    _ if left_alone => LEFT_ALONE.to_owned(),
+                    _ => "the machine's owner process ended before it answered; the machine is off".to_owned(),
+                }))
             };
             self.outbox.answer(asked, answer);
         }

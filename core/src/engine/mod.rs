@@ -35,7 +35,7 @@ pub use event::{Answer, Event, JobId, JobKind, JobPhase, JobState, LatencyReport
 pub use handle::EngineHandle;
 pub use planning::{AgentState, Expected, Pin, PlanState, VolumeHistory};
 pub use powershell::{has_powershell, powershell};
-pub use serve::serve;
+pub use serve::{guest_is_left, serve};
 pub use state::{LibraryState, MachineState, Place, Power};
 pub use worker::{Engine, EngineOptions, SubscriberId};
 

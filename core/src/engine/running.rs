@@ -85,7 +85,8 @@ impl Owned {
                 return Err(refusal);
             }
         };
-        self.running = Some(Running { guest, disks, paused: false, room: Room::default(), measured: None, rate: None });
+        let paused = guest.was_paused();
+        self.running = Some(Running { guest, disks, paused, room: Room::default(), measured: None, rate: None });
         if had_memory {
             self.store.clear_memory()?;
         }
@@ -113,6 +114,7 @@ impl Owned {
         }
         let failed = |error| Refusal::failed(format!("the folder of its sockets: {error}"));
         let sockets = wire::guest_folder(&self.library, machine.id).map_err(failed)?;
+        wire::make_guest_folder(&sockets).map_err(failed)?;
         let console = self.store.dir().join(CONSOLE);
         // QEMU would write wherever a link leads.
         let is_own =
@@ -123,11 +125,25 @@ impl Owned {
         Ok(Places { sockets, console: Some(console) })
     }
 
+    fn sockets(&self) -> Option<PathBuf> {
+        let machine = self.store.machine();
+        let has = machine.kind == MachineKind::Qemu;
+        has.then(|| wire::guest_folder(&self.library, machine.id).ok()).flatten()
+    }
+
+    /// Ends a guest that an owner which was killed has left.
+    pub fn end_left_guest(&self) -> Result<(), Refusal> {
+        if let Some(sockets) = self.sockets() {
+            vm::end_left(&sockets)?;
+            self.leave_places();
+        }
+        Ok(())
+    }
+
     /// Nothing is left of them once the guest is gone.
     fn leave_places(&self) {
-        let machine = self.store.machine();
-        if machine.kind == MachineKind::Qemu {
-            wire::remove_guest_folder(&self.library, machine.id);
+        if let Some(sockets) = self.sockets().filter(|sockets| !vm::is_left(sockets)) {
+            wire::remove_guest_folder(&sockets);
         }
     }
 

@@ -1,6 +1,7 @@
 //! The owner of a running machine: an engine of its own, and a socket at which clients ask it.
 
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use super::handle::EngineHandle;
 use super::worker::{Engine, EngineOptions, Inbox};
 use super::{Refusal, wire};
 use crate::snapshot::MachineId;
+use crate::vm;
 
 /// How long to wait before accepting again when that failed, such as for want of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -47,6 +49,11 @@ pub fn serve(options: EngineOptions, machine: MachineId) -> Result<(), Refusal> 
     let _ = std::fs::remove_file(&socket);
     let _ = std::fs::remove_file(socket.with_extension("log"));
     Ok(())
+}
+
+/// Whether the machine's guest is still there after its owner was killed.
+pub fn guest_is_left(library: &Path, machine: MachineId) -> bool {
+    wire::guest_folder(library, machine).is_ok_and(|sockets| vm::is_left(&sockets))
 }
 
 /// Serves one client: a thread that reads its requests, and one that writes events to it.

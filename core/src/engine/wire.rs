@@ -52,23 +52,25 @@ pub(super) fn socket_path(library: &Path, machine: MachineId) -> io::Result<Path
     Ok(runtime_folder()?.join(format!("{library:08x}{}.sock", &machine[..12])))
 }
 
-/// The folder in which a machine that is a process of its own has its sockets, beside its owner's; made if it isn't there.
+/// The folder in which a machine that is a process of its own has its sockets, beside its owner's.
 pub(super) fn guest_folder(library: &Path, machine: MachineId) -> io::Result<PathBuf> {
-    let folder = socket_path(library, machine)?.with_extension("qemu");
+    Ok(socket_path(library, machine)?.with_extension("qemu"))
+}
+
+/// Makes that folder, if it isn't there.
+pub(super) fn make_guest_folder(folder: &Path) -> io::Result<()> {
     let mut builder = std::fs::DirBuilder::new();
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    match builder.create(&folder) {
+    match builder.create(folder) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-        _ => Ok(folder),
+        _ => Ok(()),
     }
 }
 
 /// Removes that folder, and what a process that was killed has left in it.
-pub(super) fn remove_guest_folder(library: &Path, machine: MachineId) {
-    if let Ok(socket) = socket_path(library, machine) {
-        let _ = std::fs::remove_dir_all(socket.with_extension("qemu"));
-    }
+pub(super) fn remove_guest_folder(folder: &Path) {
+    let _ = std::fs::remove_dir_all(folder);
 }
 
 #[cfg(unix)]

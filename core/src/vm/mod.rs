@@ -12,7 +12,7 @@
 pub mod qemu;
 pub mod workload;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -113,6 +113,12 @@ pub trait Guest: Send + Sync {
     fn press_power_button(&self) -> Result<bool> {
         Ok(false)
     }
+    /// Remembers, for who takes it over, that somebody has paused it, or lets it go on.
+    fn remember_pause(&self, _paused: bool) {}
+    /// Whether that was so when it was taken over.
+    fn was_paused(&self) -> bool {
+        false
+    }
     /// How it has ended by itself, if it has: [`Guest::stop`] flushes its disks then.
     fn ended(&self) -> Option<Ended> {
         None
@@ -156,18 +162,43 @@ impl MemorySave for Capture {
     }
 }
 
-/// Starts a machine; it runs when this returns.
+/// Starts a machine; it runs when this returns. Where an owner that was killed has left it running, it is taken over as it is.
 pub fn start(kind: MachineKind, setup: Setup, places: &Places) -> Result<Arc<dyn Guest>> {
     match kind {
         MachineKind::Workload => Ok(Arc::new(workload::Running::start(setup)?)),
         #[cfg(unix)]
         MachineKind::Qemu => {
+            if let Some(left) = qemu::Running::adopt(&setup, places)? {
+                return Ok(Arc::new(left));
+            }
             let qemu = qemu::Qemu::known(&places.sockets)?;
             Ok(Arc::new(qemu::Running::start(setup, &qemu, places)?))
         }
         #[cfg(not(unix))]
         MachineKind::Qemu => Err(VmError::Refused(format!("{places:?}: QEMU's disks are served over unix sockets only"))),
         MachineKind::Disks => Err(VmError::Refused("it has disks only; nothing here runs it".into())),
+    }
+}
+
+/// Whether a guest was left behind in this folder of sockets by an owner that was killed. Not to be asked while it has one.
+pub fn is_left(sockets: &Path) -> bool {
+    #[cfg(unix)]
+    return qemu::is_left(sockets);
+    #[cfg(not(unix))]
+    {
+        let _ = sockets;
+        false
+    }
+}
+
+/// Ends a guest that was left behind, at once.
+pub fn end_left(sockets: &Path) -> Result<()> {
+    #[cfg(unix)]
+    return qemu::end_left(sockets);
+    #[cfg(not(unix))]
+    {
+        let _ = sockets;
+        Ok(())
     }
 }
 

@@ -78,6 +78,7 @@ fn turn_off(context: &mut Context<'_>) -> Result<Step, Refusal> {
         }
     }
     context.owned.stop()?;
+    context.owned.end_left_guest()?;
     let text = "it is off, and its disks are flushed";
     Ok(Step::Done(Answer::Done(text.into()), text.into()))
 }
@@ -89,6 +90,7 @@ impl Job for Hold {
     fn step(&mut self, context: &mut Context<'_>) -> Result<Step, Refusal> {
         let running = context.owned.running.as_mut().ok_or_else(|| Refusal::rule("the machine doesn't run"))?;
         running.paused = self.0;
+        running.guest.remember_pause(self.0);
         let text = match (self.0, running.room.short) {
             (true, _) => {
                 running.guest.pause();

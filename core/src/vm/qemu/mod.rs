@@ -6,8 +6,10 @@
 //!    memory ── file:, write tracking ───────┴─ QEMU ── folder/monitor ── Qmp
 //! take:   pause (stop) ─> Chain::push_leaf ─> begin_capture: migrate, until writes are tracked ─> resume ─> step until done
 //! revert: a process afresh with -incoming defer, from the saved memory
+//! this process killed: QEMU and its guest stay; the next one adopts them
 //! ```
 
+mod adopt;
 mod arguments;
 mod find;
 mod picture;
@@ -16,5 +18,6 @@ pub mod qmp;
 mod running;
 mod save;
 
+pub use adopt::{end_left, is_left};
 pub use find::{Acceleration, Qemu};
 pub use running::Running;

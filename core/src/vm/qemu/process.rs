@@ -2,12 +2,15 @@
 
 use std::ffi::OsString;
 use std::io::Read;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
 use super::qmp::{self, Qmp};
@@ -17,16 +20,28 @@ use crate::vm::{Ended, Result, VmError};
 pub(super) const AT_ONCE: Duration = Duration::from_secs(10);
 /// How long it may take until its monitor listens.
 pub(super) const START: Duration = Duration::from_secs(20);
+/// How long one that was left behind may take to answer: it may wait for its disks, and asks for their server every 16 s
+/// at last.
+const ADOPT: Duration = Duration::from_secs(40);
 /// So much of what it says is kept.
 const SAID_MAX: usize = 4096;
 
-/// A QEMU that runs; it is killed when this is dropped.
+/// A QEMU that runs; it is killed when this is dropped, unless it was found and isn't held yet.
 #[derive(Debug)]
 pub(super) struct Process {
-    child: Mutex<Child>,
+    who: Who,
+    held: AtomicBool,
     /// The end of what it said.
     said: Arc<Mutex<Vec<u8>>>,
     pub qmp: Qmp,
+}
+
+#[derive(Debug)]
+enum Who {
+    /// This process has started it.
+    Child(Mutex<Child>),
+    /// A process that was killed had started it. It is there as long as the connection is.
+    Adopted(Pid),
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -62,7 +77,7 @@ impl Process {
         loop {
             // Its monitor's file can be there from another one that was killed.
             match Qmp::connect(monitor, Duration::from_millis(20)) {
-                Ok(qmp) => return Ok(Self { child: Mutex::new(child), said, qmp }),
+                Ok(qmp) => return Ok(Self { who: Who::Child(Mutex::new(child)), held: AtomicBool::new(true), said, qmp }),
                 Err(error) => {
                     let ended = child.try_wait().map_err(refused)?;
                     if ended.is_none() && Instant::now() < until {
@@ -79,6 +94,23 @@ impl Process {
         }
     }
 
+    /// Takes over one that another process has started, by a connection to its monitor.
+    pub fn adopt(monitor: UnixStream) -> Result<Self> {
+        let failed = |error: std::io::Error| VmError::Refused(format!("who has QEMU's monitor: {error}"));
+        let peer = rustix::net::sockopt::socket_peercred(&monitor).map_err(|error| failed(error.into()))?;
+        if peer.uid != rustix::process::geteuid() {
+            return Err(VmError::Refused("QEMU's monitor is somebody else's".into()));
+        }
+        let qmp = Qmp::over(monitor).map_err(VmError::from)?;
+        qmp.ask("qmp_capabilities", json!({}), ADOPT)?;
+        Ok(Self { who: Who::Adopted(peer.pid), held: AtomicBool::new(false), said: Arc::default(), qmp })
+    }
+
+    /// From now on it ends with this.
+    pub fn hold(&self) {
+        self.held.store(true, Ordering::Relaxed);
+    }
+
     /// Asks for something that is done at once.
     pub fn ask(&self, command: &str, arguments: Value) -> qmp::Result<Value> {
         self.qmp.ask(command, arguments, AT_ONCE)
@@ -86,15 +118,21 @@ impl Process {
 
     /// Whether it has ended, and how: its guest has shut down, or why.
     pub fn ended(&self) -> Option<Ended> {
-        let status = lock(&self.child).try_wait().ok()??;
-        Some(if status.success() { Ended::ShutDown } else { Ended::Failed(ended_with(&status.to_string(), &self.said)) })
+        match &self.who {
+            Who::Child(child) => {
+                let status = lock(child).try_wait().ok()??;
+                let failed = || Ended::Failed(ended_with(&status.to_string(), &self.said));
+                Some(if status.success() { Ended::ShutDown } else { failed() })
+            }
+            Who::Adopted(_) => self.qmp.ended().map(|how| Ended::Failed(format!("QEMU has ended: {how}"))),
+        }
     }
 
     /// Waits for its end; whether it came.
     pub fn wait(&self, limit: Duration) -> bool {
         let until = Instant::now() + limit;
         loop {
-            if !matches!(lock(&self.child).try_wait(), Ok(None)) {
+            if self.ended().is_some() {
                 return true;
             }
             if Instant::now() >= until {
@@ -109,16 +147,31 @@ impl Process {
         // It may be gone already.
         let _ = self.qmp.ask("quit", json!({}), Duration::from_secs(2));
         if !self.wait(Duration::from_secs(2)) {
-            let _ = lock(&self.child).kill();
-            let _ = lock(&self.child).wait();
+            self.kill();
+        }
+    }
+
+    fn kill(&self) {
+        match &self.who {
+            Who::Child(child) => {
+                let _ = lock(child).kill();
+                let _ = lock(child).wait();
+            }
+            // While the connection is there, the number is still its own.
+            Who::Adopted(pid) if self.qmp.ended().is_none() => {
+                let _ = rustix::process::kill_process(*pid, Signal::KILL);
+                self.wait(AT_ONCE);
+            }
+            Who::Adopted(_) => {}
         }
     }
 }
 
 impl Drop for Process {
     fn drop(&mut self) {
-        let _ = lock(&self.child).kill();
-        let _ = lock(&self.child).wait();
+        if self.held.load(Ordering::Relaxed) {
+            self.kill();
+        }
     }
 }
 

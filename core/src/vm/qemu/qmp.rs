@@ -155,7 +155,7 @@ impl Qmp {
         Ok(qmp)
     }
 
-    fn over(stream: UnixStream) -> Result<Self> {
+    pub(super) fn over(stream: UnixStream) -> Result<Self> {
         let (stream, heard) = (Arc::new(stream), Arc::new(Heard::default()));
         let lines = BufReader::new(stream.try_clone()?);
         let hearing = heard.clone();

@@ -1,5 +1,6 @@
 //! A machine that QEMU runs.
 
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -8,17 +9,22 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 use uuid::Uuid;
 
+use super::adopt;
 use super::arguments::{arguments, disks, monitor, viewer};
 use super::find::{Acceleration, Qemu};
 use super::picture::picture;
 use super::process::{AT_ONCE, Process, START};
 use super::save::{Migration, Save, prepare};
 use crate::chain::BlockDevice;
-use crate::host_file::HostFile;
+use crate::host_file::{Host, HostFile, OsHost};
 use crate::nbd::{Export, Server};
+use crate::snapshot::{Configuration, DiskConfig};
 use crate::units::ByteCount;
 use crate::vm::{Ended, Frame, Guest, MemorySave, Outside, Places, Result, Setup, VmError, WorkloadCounters};
 
+/// For so long after a guest was taken over its disks may fail, and it goes on by itself: QEMU asks for their server every
+/// 16 s at last.
+const FORGIVES: Duration = Duration::from_secs(60);
 /// How long loading saved memory may take.
 const LOAD: Duration = Duration::from_secs(300);
 
@@ -31,6 +37,7 @@ pub struct Running {
     disks: Vec<Arc<dyn BlockDevice>>,
     memory: ByteCount,
     outside: Outside,
+    was_paused: bool,
     state: Mutex<State>,
     frames: AtomicU64,
 }
@@ -39,6 +46,12 @@ pub struct Running {
 struct State {
     full: bool,
     problem: Option<String>,
+    /// It has said that it ends.
+    shut_down: bool,
+    /// It was told to stand still.
+    paused: bool,
+    /// Until then a disk that fails is one that QEMU hasn't found again yet.
+    forgives_until: Option<Instant>,
 }
 
 impl Running {
@@ -50,16 +63,7 @@ impl Running {
         let Setup { configuration, disks: devices, saved_memory, .. } = setup;
         let folder = &*places.sockets;
         let arguments = arguments(&configuration, qemu.acceleration, places, saved_memory.is_some())?;
-        let export = |(disk, device): (&crate::snapshot::DiskConfig, &Arc<dyn BlockDevice>)| Export {
-            name: disk.id.0.clone(),
-            description: String::new(),
-            device: device.clone(),
-            read_only: false,
-        };
-        let exports = configuration.disks.iter().zip(&devices).map(export).collect();
-        let socket = disks(folder);
-        let failed = |error| VmError::Refused(format!("serving its disks at {}: {error}", socket.display()));
-        let server = Server::start(&socket, exports).map_err(failed)?;
+        let server = serve(&configuration, &devices, folder)?;
         let process = Arc::new(Process::start(&qemu.program, &arguments, &monitor(folder), START)?);
         if let Some(file) = &saved_memory {
             load(&process, &**file)?;
@@ -68,15 +72,47 @@ impl Running {
         if saved_memory.is_some() {
             process.ask("cont", json!({}))?;
         }
-        let outside = Outside {
-            sockets: folder.to_path_buf(),
-            viewer: viewer(folder),
-            console: places.console.clone(),
-            accelerated: qemu.acceleration == Acceleration::Kvm,
-            stands_still_to_save,
-        };
-        let (memory, frames) = (configuration.memory, AtomicU64::new(0));
-        Ok(Self { process, _server: server, disks: devices, memory, outside, state: Mutex::default(), frames })
+        let outside = outside(places, qemu.acceleration == Acceleration::Kvm, stands_still_to_save);
+        Ok(Self::of(process, server, devices, configuration.memory, outside, State::default()))
+    }
+
+    /// Takes over the guest that an owner which was killed has left, if there is one; it goes on when this returns, unless
+    /// somebody has paused it.
+    ///
+    /// # Errors
+    /// Where it is there and can't be taken over: it is left as it is.
+    pub fn adopt(setup: &Setup, places: &Places) -> Result<Option<Self>> {
+        let folder = &*places.sockets;
+        let Some(monitor) = adopt::find(folder) else { return Ok(None) };
+        // Without its disks it may not even answer.
+        let server = serve(&setup.configuration, &setup.disks, folder)?;
+        let adopt::Found::Guest(process) = adopt::adopt(monitor)? else { return Ok(None) };
+        adopt::forget_save(&process)?;
+        let stands_still_to_save = prepare(&process)?;
+        let accelerated = process.ask("query-kvm", json!({}))?["enabled"] == true;
+        let was_paused = OsHost.exists(&pause_mark(folder));
+        if !was_paused {
+            adopt::go_on(&process)?;
+        }
+        process.hold();
+        let process = Arc::new(process);
+        let outside = outside(places, accelerated, stands_still_to_save);
+        let forgives_until = Some(Instant::now() + FORGIVES);
+        let state = State { paused: was_paused, forgives_until, ..State::default() };
+        Ok(Some(Self::of(process, server, setup.disks.clone(), setup.configuration.memory, outside, state)))
+    }
+
+    fn of(
+        process: Arc<Process>,
+        server: Server,
+        disks: Vec<Arc<dyn BlockDevice>>,
+        memory: ByteCount,
+        outside: Outside,
+        state: State,
+    ) -> Self {
+        let was_paused = state.paused;
+        let (state, frames) = (Mutex::new(state), AtomicU64::new(0));
+        Self { process, _server: server, disks, memory, outside, was_paused, state, frames }
     }
 
     /// Asks QEMU something that isn't provided for here.
@@ -98,10 +134,18 @@ impl Running {
     /// Takes in what QEMU told of itself.
     fn listen(&self) -> MutexGuard<'_, State> {
         let mut state = self.state();
+        let forgives = state.forgives_until.is_some_and(|until| Instant::now() < until);
         for event in self.process.qmp.events() {
+            state.shut_down |= event.name == "SHUTDOWN";
             if event.name == "BLOCK_IO_ERROR" && event.data["action"] == "stop" {
                 match event.data["nospace"].as_bool() {
                     Some(true) => state.full = true,
+                    // Where it is told to stand still, it does it again when it goes on.
+                    _ if forgives && state.paused => {}
+                    _ if forgives => match self.process.ask("cont", json!({})) {
+                        Ok(_) => {}
+                        Err(error) => state.problem = Some(error.to_string()),
+                    },
                     _ => state.problem = Some(format!("its disk failed: {}", event.data["reason"])),
                 }
             }
@@ -114,6 +158,30 @@ impl Running {
             self.state().problem = Some(error.to_string());
         }
     }
+}
+
+/// What is there while somebody has paused it.
+fn pause_mark(folder: &Path) -> PathBuf {
+    folder.join("paused")
+}
+
+fn outside(places: &Places, accelerated: bool, stands_still_to_save: Option<String>) -> Outside {
+    let (sockets, console) = (places.sockets.clone(), places.console.clone());
+    Outside { viewer: viewer(&sockets), sockets, console, accelerated, stands_still_to_save }
+}
+
+/// Serves the disks at their socket.
+fn serve(configuration: &Configuration, devices: &[Arc<dyn BlockDevice>], folder: &Path) -> Result<Server> {
+    let export = |(disk, device): (&DiskConfig, &Arc<dyn BlockDevice>)| Export {
+        name: disk.id.0.clone(),
+        description: String::new(),
+        device: device.clone(),
+        read_only: false,
+    };
+    let exports = configuration.disks.iter().zip(devices).map(export).collect();
+    let socket = disks(folder);
+    let failed = |error| VmError::Refused(format!("serving its disks at {}: {error}", socket.display()));
+    Server::start(&socket, exports).map_err(failed)
 }
 
 /// Has a QEMU that waits for memory take it from the file.
@@ -148,11 +216,14 @@ fn load(process: &Process, file: &dyn HostFile) -> Result<()> {
 
 impl Guest for Running {
     fn pause(&self) {
+        self.state().paused = true;
         self.told("stop");
     }
     fn resume(&self) {
         // What stopped it is met again where it is still there.
-        *self.state() = State::default();
+        let mut state = self.state();
+        (state.full, state.problem, state.paused) = (false, None, false);
+        drop(state);
         self.told("cont");
     }
     fn met_full(&self) -> bool {
@@ -165,8 +236,28 @@ impl Guest for Running {
     fn outside(&self) -> Option<Outside> {
         Some(self.outside.clone())
     }
+    fn remember_pause(&self, paused: bool) {
+        let mark = pause_mark(&self.outside.sockets);
+        let there = OsHost.exists(&mark);
+        let done = match paused {
+            true if !there => OsHost.create_new(&mark).map(drop),
+            false if there => OsHost.remove_file(&mark),
+            _ => Ok(()),
+        };
+        if let Err(error) = done {
+            tracing::warn!(%error, "{}: whether it is paused isn't remembered", mark.display());
+        }
+    }
+    fn was_paused(&self) -> bool {
+        self.was_paused
+    }
     fn ended(&self) -> Option<Ended> {
-        self.process.ended()
+        // What it told before it ended is heard first.
+        let shut_down = self.listen().shut_down;
+        match self.process.ended()? {
+            Ended::Failed(_) if shut_down => Some(Ended::ShutDown),
+            how => Some(how),
+        }
     }
     fn stop(&self) -> Result<()> {
         // No request of it is under way when it is gone, whether it stood still before or not.

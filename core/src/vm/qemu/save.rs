@@ -49,6 +49,11 @@ impl Migration {
         self.status() == "completed"
     }
 
+    /// Whether it has begun and hasn't ended.
+    pub fn is_under_way(&self) -> bool {
+        !matches!(self.status(), "" | "none" | "completed" | "failed" | "cancelled")
+    }
+
     /// Why it came to nothing.
     pub fn failure(&self) -> Option<String> {
         let reason = || self.0["error-desc"].as_str().unwrap_or("QEMU gives no reason").to_owned();
