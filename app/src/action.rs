@@ -21,6 +21,8 @@ pub enum Action {
     Verb(Verb),
     /// Show a machine.
     ShowMachine(MachineId),
+    /// Show the files of a folder.
+    ShowFilesOf(PathBuf),
     /// Show a merge of the plan.
     ShowMerge(MachineId, DiskId),
     /// Choose a row of the tree.
@@ -35,6 +37,8 @@ pub enum Action {
     Untick,
     /// Show the rows of a collapsed run of ghosts, or no longer.
     Expand(SnapshotId),
+    /// Look at the images of a folder anew.
+    Diagnose(PathBuf),
     /// Open a dialog.
     Open(Box<Dialog>),
     /// Close the dialog.
@@ -134,6 +138,7 @@ verbs! {
     ShowPlan: "Show the plan", "Which merge is done when, and how long the volumes hold out", ctrl(Key::Num2), [Palette];
     StartAgent: "Carry out the plan by itself", "Sets the agent up as a service of yours: it merges in the windows, also while no window of this program is open", None, [Palette];
     StopAgent: "No longer carry out the plan by itself", "Ends the agent's service and removes it", None, [Palette];
+    ShowFiles: "Show the files", "What each image of a folder is, and what is wrong with it", ctrl(Key::Num4), [Palette];
     Windows: "Maintenance windows…", "When merging is allowed, for which machines, and how", ctrl(Key::Num3), [Palette];
     MakePlan: "Plan anew", "Make the plan of all merges anew, now", None, [Palette];
     ExportCalendar: "Export the plan as a calendar…", "Each merge as an event (.ics), for calendars", None, [Palette];
@@ -194,7 +199,7 @@ impl Verb {
     /// Whether it is shown for the machine at hand at all (an action of another kind of machine isn't).
     pub fn applies(self, model: &Model, view: &View) -> bool {
         // What is selected in a tree can't be seen beside the plan.
-        if view.page == Page::Plan && self.is_about_the_selection() {
+        if view.page != Page::Machines && self.is_about_the_selection() {
             return false;
         }
         let machine = model.machine(view.machine);
@@ -240,6 +245,7 @@ impl Verb {
             },
             Self::ShowMachines
             | Self::ShowPlan
+            | Self::ShowFiles
             | Self::Windows
             | Self::MakePlan
             | Self::StartAgent

@@ -8,6 +8,7 @@ use snaptree_core::snapshot::{Machine, MachineId, SnapshotId};
 
 use crate::dialogs::Dialog;
 use crate::model::MachineEntry;
+use crate::pages::files::FilesView;
 use crate::pages::plan::PlanView;
 use crate::start::Opening;
 use crate::theme::ThemeChoice;
@@ -29,6 +30,7 @@ pub enum Page {
     #[default]
     Machines,
     Plan,
+    Files,
 }
 
 /// What is shown, and how.
@@ -38,6 +40,8 @@ pub struct View {
     pub theme: ThemeChoice,
     pub page: Page,
     pub plan: PlanView,
+    #[serde(skip)]
+    pub files: FilesView,
     scale: Option<f32>,
     /// The machine that is shown.
     pub machine: Option<MachineId>,

@@ -12,7 +12,7 @@ use snaptree_core::engine::{Command, EngineHandle, Event, Mode, Refusal, Request
 
 use crate::action::Action;
 use crate::dialogs::{Dialog, PickFor};
-use crate::model::Model;
+use crate::model::{MachineEntry, Model};
 use crate::view::{Page, View};
 
 /// The engine, as the window needs it: requests in, events out, neither ever waiting.
@@ -113,9 +113,16 @@ impl Dispatch {
             Action::Verb(verb) => self.verb(verb, model, view, ctx),
             Action::ShowMachine(id) => {
                 view.machine = Some(id);
+                view.files.folder = None;
                 view.page = Page::Machines;
                 view.compared = None;
                 view.reveal = true;
+            }
+            Action::ShowFilesOf(folder) => {
+                let here = |entry: &&MachineEntry| entry.files_folder() == folder;
+                view.machine = model.machines.values().find(here).map(|entry| entry.state.machine.id).or(view.machine);
+                view.files.folder = Some(folder);
+                view.page = Page::Files;
             }
             Action::ShowMerge(machine, disk) => {
                 view.machine = Some(machine);
@@ -144,6 +151,14 @@ impl Dispatch {
                 if !view.expanded.remove(&first) {
                     view.expanded.insert(first);
                 }
+            }
+            Action::Diagnose(folder) => {
+                if let Some(old) = view.files.asked.take() {
+                    model.jobs.forget_plan(old.1);
+                }
+                let id = self.name();
+                view.files.asked = Some((folder.clone(), id));
+                self.ask(Command::Diagnose(folder), Mode::WhatIf, id, model);
             }
             Action::Open(dialog) => self.open(*dialog, model, view),
             Action::Close => self.close(model, view),

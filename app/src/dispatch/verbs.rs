@@ -40,6 +40,10 @@ impl Dispatch {
                 view.page = Page::Plan;
                 view.plan.reveal();
             }
+            Verb::ShowFiles => {
+                view.page = Page::Files;
+                view.files.look_again();
+            }
             Verb::Windows => self.open(Dialog::Windows(dialogs::Windows::new(model)), model, view),
             Verb::MakePlan => self.run(Action::Send(Command::MakePlan), model, view, ctx),
             Verb::ExportCalendar => self.export(Format::Ics, model, ctx),
@@ -65,7 +69,10 @@ impl Dispatch {
                     self.picker.viewer(&outside.viewer, ctx);
                 }
             }
-            Verb::Rescan => self.run(Action::Send(Command::Rescan), model, view, ctx),
+            Verb::Rescan => {
+                view.files.look_again();
+                self.run(Action::Send(Command::Rescan), model, view, ctx);
+            }
             _ => {
                 if let Some(action) = on_machine(verb, model, view) {
                     self.run(action, model, view, ctx);
