@@ -363,6 +363,7 @@ fn machine(state: &MachineState) -> json::Machine {
     let m = &state.machine;
     let facts = state.facts();
     let now = node_cost(&facts, NodeRef::Now, &[]).unwrap_or_default();
+    let failure = if let Power::Failed(why) = &state.power { Some(why) } else { None };
     let memory: ByteCount = m.snapshots.values().filter_map(|s| s.memory.as_ref()).map(|m| m.held).sum();
     json::Machine {
         name: m.name.clone(),
@@ -389,6 +390,6 @@ fn machine(state: &MachineState) -> json::Machine {
         held: state.files.values().map(|f| f.held).sum::<ByteCount>() + memory,
         merges_due: MergeTotal::of(&facts, &merges_due(&facts)),
         trash: m.trash.iter().map(|t| t.held).sum(),
-        problems: state.problems.clone(),
+        problems: failure.into_iter().chain(&state.problems).cloned().collect(),
     }
 }
