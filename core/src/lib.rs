@@ -8,6 +8,8 @@
 //!   snapshot/  the TREE of a machine, without I/O: nodes, rules, outcomes
 //!   hyperv/    what Hyper-V wrote about its machines: configurations, read only
 //!   store/     the machine's folder: manifest, journal, locks, recovery, trash
+//!   diagnose/  what each image of a folder is to it, and what is wrong; reads only
+//!   repair/    links put right as a plan, executed so that it can be undone
 //!   memory/    saved memory: format, copy before write, restore
 //!   cost/      pure: read cost, merge estimate, calibration, forecast, advice
 //!   merge/     plan (pure), execute in bounded steps, recover
@@ -20,6 +22,7 @@
 pub mod chain;
 pub mod clock;
 pub mod cost;
+pub mod diagnose;
 pub mod disk;
 pub mod engine;
 pub mod fresh;
@@ -29,6 +32,7 @@ pub mod memory;
 pub mod merge;
 #[cfg(unix)]
 pub mod nbd;
+pub mod repair;
 pub mod snapshot;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]

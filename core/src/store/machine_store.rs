@@ -14,7 +14,8 @@ use crate::host_file::{Access, Host, HostLock, SharedHost};
 use crate::snapshot::{ImageId, Machine, Snapshot, SwitchRecord, validate};
 use crate::units::ByteCount;
 
-pub(super) const MANIFEST: &str = "machine.json";
+/// What says that a folder is a machine of this program.
+pub const MANIFEST: &str = "machine.json";
 pub(super) const MANIFEST_FORMAT: &str = "snaptree-machine";
 pub(super) const JOURNAL: &str = "journal.json";
 pub(super) const LOCK: &str = "machine.lock";
@@ -114,7 +115,9 @@ impl MachineStore {
 
     /// Whether another process owns the machine now.
     pub fn is_in_use(host: &SharedHost, dir: &Path) -> bool {
-        host.lock(&dir.join(LOCK)).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+        // Nothing is created where nobody has ever opened it.
+        host.exists(&dir.join(LOCK))
+            && host.lock(&dir.join(LOCK)).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
     }
 
     pub(super) fn with(host: &SharedHost, clock: &SharedClock, dir: &Path, machine: Machine, lock: Box<dyn HostLock>) -> Self {
