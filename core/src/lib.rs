@@ -9,6 +9,7 @@
 //!   hyperv/    what Hyper-V wrote about its machines: configurations, read only
 //!   store/     the machine's folder: manifest, journal, locks, recovery, trash
 //!   diagnose/  what each image of a folder is to it, and what is wrong; reads only
+//!   repair/    links put right as a plan, executed so that it can be undone
 //!   memory/    saved memory: format, copy before write, restore
 //!   cost/      pure: read cost, merge estimate, calibration, forecast, advice
 //!   merge/     plan (pure), execute in bounded steps, recover
@@ -31,6 +32,7 @@ pub mod memory;
 pub mod merge;
 #[cfg(unix)]
 pub mod nbd;
+pub mod repair;
 pub mod snapshot;
 pub mod store;
 #[cfg(any(test, feature = "testing"))]

@@ -2,6 +2,7 @@
 
 mod change;
 mod convert;
+mod folder;
 mod look;
 
 use std::path::{Path, PathBuf};
@@ -30,8 +31,19 @@ pub enum Verb {
         #[arg(long)]
         alone: bool,
     },
-    /// Checks the structure of an image and of its parents. Changes nothing.
-    Check(Image),
+    /// Checks the structure of an image and of its parents; or says of each image of a folder whose it is, and what is
+    /// wrong with its link to its parent. Changes nothing.
+    Check {
+        /// The image's file.
+        #[arg(required_unless_present = "folder", conflicts_with = "folder")]
+        file: Option<PathBuf>,
+        /// A folder in which parents may be, beside the file's own.
+        #[arg(long, value_name = "DIR", conflicts_with = "folder")]
+        parents_in: Vec<PathBuf>,
+        /// A machine's folder, a folder of Hyper-V's, or one of images.
+        #[arg(long, value_name = "DIR")]
+        folder: Option<PathBuf>,
+    },
     /// Prints the SHA-256 of the disk that the image shows.
     Hash(Image),
     /// Creates an image: a VHD where its name ends in .vhd or .avhd, a VHDX otherwise.
@@ -144,7 +156,11 @@ pub fn run(verb: &Verb, common: &Common, output: &Output) -> Done {
     match verb {
         Verb::Info(image) => look::info(image, output),
         Verb::Map { image, alone } => look::map(image, *alone, output),
-        Verb::Check(image) => look::check(image, output),
+        Verb::Check { file, parents_in, folder } => match (file, folder) {
+            (_, Some(folder)) => folder::check(folder, output),
+            (Some(file), None) => look::check(&Image { file: file.clone(), parents_in: parents_in.clone() }, output),
+            (None, None) => Err(Failure::usage("give a file or --folder DIR")),
+        },
         Verb::Hash(image) => look::hash(image, output),
         Verb::Read { image, offset, length } => look::read(image, *offset, *length),
         Verb::Create { file, size, kind, parent, block_size, sector_size } => {

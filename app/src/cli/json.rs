@@ -35,6 +35,8 @@ With --json a call prints one document. Sizes are bytes, times are seconds, inst
   disk info              {file, chain: [{file, image}], problem}, the base first
   disk map               {file, size, stretches: [{offset, length, owner, kind: data|zero|absent}]}
   disk check             {file, problems: [{file, problem}]}
+  disk check --folder    {folder, kind, images: [{path, info, held, role, in_use, defect, parent, expects, candidates,
+                           children, broken_below, reason}], problems, in_use}
   disk hash              {file, size, sha256}
   disk merge             {moved, freed, finished}
   disk serve, nbd        {socket, exports: [{name, size, read_only, uri}]}, once they are served

@@ -85,7 +85,7 @@ pub enum Defect {
         /// Where the parent is.
         parent: PathBuf,
     },
-    /// The parent's disk got another size.
+    /// The parent's disk got another size, and with it another identifier.
     Resized {
         /// The parent.
         parent: PathBuf,

@@ -50,7 +50,7 @@ pub fn diagnose(host: &SharedHost, path: &Path) -> Result<Diagnosis, DiagnoseErr
 }
 
 /// Where repairs keep what they have replaced.
-pub(crate) const KEPT: &str = ".snaptree-repair";
+pub const KEPT: &str = ".snaptree-repair";
 
 /// The folder without some of its images.
 fn without(folder: &Folder, is_out: &dyn Fn(&Path) -> bool) -> Folder {

@@ -62,16 +62,9 @@ fn found(image: &FolderImage, link: &ParentLink, parent: &FolderImage, named: &[
     let (ours, theirs) = (image.info.virtual_size, parent.info.virtual_size);
     let (at, name) = (parent.path.display(), parent_name(link));
     // A child that is larger was itself resized, which is as it should be.
-    if theirs > ours {
-        let reason = format!("its parent {at} was resized: a disk of {theirs}, this one has {ours}");
-        return Judged {
-            defect: Some(Defect::Resized { parent: parent.path.clone() }),
-            reason: Some(reason),
-            ..Judged::default()
-        };
-    }
+    let larger = (theirs > ours).then(|| format!("of its parent's disk of {theirs} only the first {ours} are read"));
     if named.contains(&parent.path) {
-        return Judged::default();
+        return Judged { reason: larger, ..Judged::default() };
     }
     let (defect, what) = match has_name(&parent.path, &file_name(link)) {
         true => (Defect::Moved { parent: parent.path.clone() }, "was moved"),

@@ -1,0 +1,24 @@
+//! Puts the links of a folder's images right, so that it can be undone.
+//!
+//! ```text
+//! diagnose ─> plan (pure: what is changed, what is refused) ─> execute ─> undo
+//!                                                               └ every byte that is overwritten and every name that is
+//!                                                                 changed is kept first, durably ([`KEPT`])
+//! ```
+//!
+//! Undo and recovery are one thing: what was kept is put back, the last first. A repair that was cut short is undone, one
+//! that was completed stays until somebody undoes it.
+
+mod error;
+mod execute;
+mod keep;
+mod kept;
+mod plan;
+
+#[cfg(test)]
+mod tests;
+
+pub use crate::diagnose::KEPT;
+pub use error::{RepairError, Result};
+pub use execute::{Done, Past, execute, past, recover, undo};
+pub use plan::{Change, Choices, Plan, Refused, Step, plan};
