@@ -39,6 +39,8 @@ pub enum Action {
     Expand(SnapshotId),
     /// Look at the images of a folder anew.
     Diagnose(PathBuf),
+    /// Take the last repair of a folder back, and close the dialog.
+    TakeRepairBack(PathBuf),
     /// Open a dialog.
     Open(Box<Dialog>),
     /// Close the dialog.

@@ -27,6 +27,7 @@ pub fn answer(output: &Output, machine: Option<&Machine>, answer: &Answer) -> Do
         Answer::Verified(report) => return verified(output, report),
         // Only the window asks for it.
         Answer::Diagnosed(found) => output.say(found, || found.images.iter().map(|i| i.path.display().to_string()).collect()),
+        Answer::RepairPlanned(view) => output.say(view, || view.plan.steps.iter().map(|step| step.words.clone()).collect()),
         Answer::Inspected(seen) => output.say(seen, || seen.images.iter().map(|i| i.path.display().to_string()).collect()),
     }
     Ok(())

@@ -10,6 +10,7 @@ mod edit;
 mod import;
 mod inspect;
 mod merge;
+mod repair;
 mod resize;
 mod settings;
 mod take;
@@ -25,6 +26,7 @@ pub use edit::{Note, Rename};
 pub use import::Import;
 pub use inspect::Inspect;
 pub use merge::{Merge, Plain, Remove};
+pub use repair::Repair;
 pub use resize::Resize;
 pub use settings::Settings;
 pub use take::Take;
@@ -65,6 +67,7 @@ pub enum Dialog {
     Import(Import),
     Convert(Convert),
     Inspect(Inspect),
+    Repair(Repair),
     Rename(Rename),
     Note(Note),
     Remove(Remove),
@@ -89,6 +92,7 @@ impl Dialog {
             Self::Remove(d) => Some(d.command()),
             Self::Convert(d) => d.command(),
             Self::Inspect(d) => d.command(),
+            Self::Repair(d) => Some(d.to_plan()),
             Self::Create(_)
             | Self::Import(_)
             | Self::Rename(_)
@@ -114,6 +118,7 @@ impl Dialog {
             Self::Remove(d) => Some(&mut d.plan),
             Self::Convert(d) => Some(&mut d.plan),
             Self::Inspect(d) => Some(&mut d.plan),
+            Self::Repair(d) => Some(&mut d.plan),
             _ => None,
         }
     }
@@ -132,7 +137,7 @@ impl Dialog {
 
     fn width(&self) -> f32 {
         match self {
-            Self::Inspect(_) => 704.0,
+            Self::Inspect(_) | Self::Repair(_) => 704.0,
             _ => 460.0,
         }
     }
@@ -156,6 +161,7 @@ impl Dialog {
             Self::Import(d) => d.title(),
             Self::Convert(_) => "Write a disk to a file".into(),
             Self::Inspect(_) => "Look into an image".into(),
+            Self::Repair(d) => d.title(),
             Self::Rename(_) => "Rename a snapshot".into(),
             Self::Note(_) => "Note".into(),
             Self::Resize(d) => format!("Resize a disk of {}", machine(d.machine)),
@@ -179,6 +185,7 @@ impl Dialog {
             Self::Import(d) => d.show(ui, model, foot),
             Self::Convert(d) => d.show(ui, model, foot),
             Self::Inspect(d) => d.show(ui, model, foot),
+            Self::Repair(d) => d.show(ui, model, foot),
             Self::Rename(d) => d.show(ui, model, foot),
             Self::Note(d) => d.show(ui, foot),
             Self::Resize(d) => d.show(ui, model, foot),

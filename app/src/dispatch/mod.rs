@@ -67,6 +67,9 @@ impl Dispatch {
             Some(Picked::Told(Err(why))) => model.jobs.tell(why, true),
             None => {}
         }
+        if std::mem::take(&mut model.jobs.repaired) {
+            view.files.look_again();
+        }
         if let Some(created) = model.jobs.created.take() {
             view.machine = Some(created);
         }
@@ -159,6 +162,11 @@ impl Dispatch {
                 let id = self.name();
                 view.files.asked = Some((folder.clone(), id));
                 self.ask(Command::Diagnose(folder), Mode::WhatIf, id, model);
+            }
+            Action::TakeRepairBack(folder) => {
+                self.close(model, view);
+                let id = self.name();
+                self.ask(Command::UndoRepair(folder), Mode::Do, id, model);
             }
             Action::Open(dialog) => self.open(*dialog, model, view),
             Action::Close => self.close(model, view),

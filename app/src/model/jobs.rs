@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use snaptree_core::chain::Inspection;
 use snaptree_core::diagnose::Diagnosis;
-use snaptree_core::engine::{Answer, Command, JobPhase, JobState, Plan, Refusal, RefusalKind, RequestId};
+use snaptree_core::engine::{Answer, Command, JobPhase, JobState, Plan, Refusal, RefusalKind, RepairView, RequestId};
 use snaptree_core::snapshot::MachineId;
 
 /// Something that ended, to be told once.
@@ -37,11 +37,14 @@ pub struct Jobs {
     plans: HashMap<RequestId, Result<Plan, String>>,
     inspections: HashMap<RequestId, Inspection>,
     diagnoses: HashMap<RequestId, Diagnosis>,
+    repairs: HashMap<RequestId, RepairView>,
     notices: Vec<Notice>,
     /// A machine that was just created or imported, to be shown.
     pub created: Option<MachineId>,
     /// A folder that was just opened, whose first machine is to be shown.
     pub opened: Option<PathBuf>,
+    /// Files were put right, or put back.
+    pub repaired: bool,
 }
 
 /// Finished jobs that the drop-down still shows.
@@ -70,6 +73,10 @@ impl Jobs {
                     self.inspections.insert(request, *seen);
                     Ok(Plan::Other)
                 }
+                Ok(Answer::RepairPlanned(view)) => {
+                    self.repairs.insert(request, *view);
+                    Ok(Plan::Other)
+                }
                 Ok(Answer::Diagnosed(found)) => {
                     self.diagnoses.insert(request, *found);
                     Ok(Plan::Other)
@@ -88,6 +95,7 @@ impl Jobs {
                 if let Command::OpenFolder(folder) = &asked.command {
                     self.opened = Some(folder.clone());
                 }
+                self.repaired |= matches!(asked.command, Command::Repair(_) | Command::UndoRepair(_));
                 let text = match answer {
                     Answer::Done(text) => text,
                     Answer::Taken { latency: Some(l), .. } => {
@@ -106,7 +114,7 @@ impl Jobs {
                         )
                     }
                     Answer::Verified(report) => format!("Wrong: {}", report.wrong.join("; ")),
-                    Answer::Plan(_) | Answer::Inspected(_) | Answer::Diagnosed(_) => String::new(),
+                    Answer::Plan(_) | Answer::Inspected(_) | Answer::Diagnosed(_) | Answer::RepairPlanned(_) => String::new(),
                 };
                 if !quiet && !text.is_empty() {
                     let text = notice(&text);
@@ -155,11 +163,17 @@ impl Jobs {
         self.diagnoses.get(&request)
     }
 
+    /// What a repair would do, once it is planned.
+    pub fn repair(&self, request: RequestId) -> Option<&RepairView> {
+        self.repairs.get(&request)
+    }
+
     /// A plan is no longer wanted.
     pub fn forget_plan(&mut self, request: RequestId) {
         self.plans.remove(&request);
         self.inspections.remove(&request);
         self.diagnoses.remove(&request);
+        self.repairs.remove(&request);
         self.asked.remove(&request);
     }
 

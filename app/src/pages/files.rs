@@ -10,12 +10,12 @@ use snaptree_core::engine::RequestId;
 use snaptree_core::units::ByteCount;
 
 use crate::action::{Action, Verb};
-use crate::dialogs::{Dialog, Inspect};
+use crate::dialogs::{Dialog, Inspect, Repair};
 use crate::model::{MachineEntry, Model};
 use crate::text;
 use crate::theme::{self, Tone};
 use crate::view::View;
-use crate::widgets::{self, caption, figure_line, paint_pill, pill, pill_width, put};
+use crate::widgets::{self, Kind, caption, figure_line, paint_pill, pill, pill_width, put};
 
 /// What is shown of the files.
 #[derive(Debug, Default)]
@@ -209,6 +209,14 @@ fn head(ui: &mut Ui, found: &Diagnosis, actions: &mut Vec<Action>) {
         ui.label(RichText::new(kind).color(p.weak));
         if ui.button("Look again").clicked() {
             actions.push(Action::Diagnose(found.folder.clone()));
+        }
+        let is_wrong = found.defects().next().is_some();
+        let kind = if is_wrong { Kind::Primary } else { Kind::Usual };
+        let repair = widgets::button(ui, kind, "Repair…", found.kind != FolderKind::Machine);
+        let repair = repair.on_hover_text("Says first what would be changed; nothing is done yet");
+        let own = "A machine of the library puts itself right: open it, and what was cut short is completed";
+        if repair.on_disabled_hover_text(own).clicked() {
+            actions.push(Action::Open(Box::new(Dialog::Repair(Repair::new(&found.folder)))));
         }
     });
     ui.horizontal_wrapped(|ui| {

@@ -160,6 +160,7 @@ pub fn job(kind: JobKind) -> &'static str {
     match kind {
         JobKind::Create => "Creating",
         JobKind::Import => "Importing",
+        JobKind::Repair => "Repairing",
         JobKind::Convert => "Writing a disk to a file",
         JobKind::Take => "Taking a snapshot",
         JobKind::Apply => "Applying",

@@ -151,6 +151,17 @@ impl Engine {
                 self.beside.push(jobs::diagnose(&options.host, folder, (from, request.id), &options.clock)?);
                 Ok(None)
             }
+            Command::Repair(repair) => {
+                let options = &self.options;
+                self.beside.push(jobs::repair(&options.host, repair, request.mode, (from, request.id), &options.clock)?);
+                Ok(None)
+            }
+            Command::UndoRepair(_) if what_if => Ok(Some(Answer::Plan(Box::new(Plan::Other)))),
+            Command::UndoRepair(folder) => {
+                let options = &self.options;
+                self.beside.push(jobs::undo_repair(&options.host, folder, (from, request.id), &options.clock)?);
+                Ok(None)
+            }
             Command::SetWindow(window) => {
                 window.check().map_err(|problem| Refusal::rule(problem.to_string()))?;
                 if what_if { Ok(Some(Answer::Plan(Box::new(Plan::Other)))) } else { self.set_window(window).map(Some) }

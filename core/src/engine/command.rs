@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::chain::Target;
 use crate::disk::ImageFormat;
+use crate::repair;
 use crate::snapshot::{DiskId, Hardware, MachineId, MachineKind, Settings, SnapshotId, WorkloadProfile};
 use crate::units::{ByteCount, ByteRate};
 use crate::window::{MaintenanceWindow, OccurrenceKey, WindowId};
@@ -85,6 +86,17 @@ pub struct ConvertImage {
     pub target: Target,
 }
 
+/// A repair of a folder's images.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RepairFolder {
+    /// The folder.
+    pub folder: PathBuf,
+    /// What a person has decided.
+    pub choices: repair::Choices,
+    /// The plan that was shown, which is carried out; none to have it planned.
+    pub plan: Option<Box<repair::Plan>>,
+}
+
 /// What to do with a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -129,6 +141,10 @@ pub enum Command {
     },
     /// Say what each image of a folder is, and what is wrong with it.
     Diagnose(PathBuf),
+    /// Put the links of a folder's images right.
+    Repair(RepairFolder),
+    /// Take the last repair of a folder back, byte for byte.
+    UndoRepair(PathBuf),
     /// Forget a machine, or remove its files too.
     Remove {
         /// Which.
@@ -305,6 +321,8 @@ impl Command {
             | Self::Convert(_)
             | Self::Inspect { .. }
             | Self::Diagnose(_)
+            | Self::Repair(_)
+            | Self::UndoRepair(_)
             | Self::SetWindow(_)
             | Self::RemoveWindow(_)
             | Self::PinMerge { .. }

@@ -10,6 +10,7 @@ use super::{LibraryState, MachineState, PlanState, RequestId};
 use crate::chain::Inspection;
 use crate::cost::{DeletionCost, MergeCost, MergeTotal};
 use crate::diagnose::Diagnosis;
+use crate::repair;
 use crate::snapshot::{MachineId, SnapshotId};
 use crate::units::{ByteCount, ByteRate};
 use crate::vm::{Screen, VerifyReport, WorkloadCounters};
@@ -27,6 +28,7 @@ pub enum JobKind {
     Create,
     Import,
     Convert,
+    Repair,
     Take,
     Apply,
     UndoApply,
@@ -188,6 +190,17 @@ pub enum Plan {
     Other,
 }
 
+/// What a repair of a folder would do, and what can be taken back.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RepairView {
+    /// What was found.
+    pub found: Diagnosis,
+    /// What would be done.
+    pub plan: repair::Plan,
+    /// Repairs of before, the oldest first.
+    pub past: Vec<repair::Past>,
+}
+
 /// The answer to a request that was carried out, or planned.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -211,6 +224,8 @@ pub enum Answer {
     Inspected(Box<Inspection>),
     /// What the images of a folder are.
     Diagnosed(Box<Diagnosis>),
+    /// What a repair of a folder would do.
+    RepairPlanned(Box<RepairView>),
 }
 
 /// What the engine says.

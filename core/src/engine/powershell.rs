@@ -6,6 +6,7 @@ use super::{Command, ConvertImage, CreateMachine};
 use crate::chain::Target;
 use crate::disk::{ImageFormat, ImageType};
 use crate::hyperv::{pattern, quoted};
+use crate::repair::Change;
 use crate::snapshot::{ImageId, Machine, SnapshotId, Tree};
 
 /// Whether Hyper-V has something like it; there may still be nothing to do.
@@ -13,6 +14,7 @@ pub fn has_powershell(command: &Command) -> bool {
     match command {
         Command::Convert(convert) => self::convert(convert).is_some(),
         Command::Create(_)
+        | Command::Repair(_)
         | Command::Start(_)
         | Command::Stop(_)
         | Command::TurnOff(_)
@@ -34,6 +36,7 @@ pub fn powershell(command: &Command, machine: Option<(&Machine, &Path)>) -> Opti
     let lines = match command {
         Command::Create(create) => self::create(create),
         Command::Convert(convert) => vec![self::convert(convert)?],
+        Command::Repair(repair) => repair.plan.as_ref()?.steps.iter().map(|step| self::repair(&step.change)).collect(),
         _ => on_machine(command, machine?.0, machine?.1)?,
     };
     (!lines.is_empty()).then(|| lines.join("\n"))
@@ -113,6 +116,17 @@ fn create(create: &CreateMachine) -> Vec<String> {
             .map(|number| format!("Add-VMHardDiskDrive -VMName {} -Path {}", pattern(&create.name), file(number))),
     );
     lines
+}
+
+/// The same change, made by the host itself.
+fn repair(change: &Change) -> String {
+    let of = |path: &Path| quoted(&path.to_string_lossy());
+    match change {
+        Change::Reconnect { child, parent, .. } => format!("Set-VHD -Path {} -ParentPath {}", of(child), of(parent)),
+        Change::Relink { child, parent, .. } => {
+            format!("Set-VHD -Path {} -ParentPath {} -IgnoreIdMismatch", of(child), of(parent))
+        }
+    }
 }
 
 /// Hyper-V converts between its own formats, of its own images.

@@ -45,3 +45,9 @@ impl From<MergeError> for Refusal {
         Self { kind, reason: error.to_string() }
     }
 }
+
+impl From<crate::repair::RepairError> for Refusal {
+    fn from(error: crate::repair::RepairError) -> Self {
+        if error.is_refusal() { Self::rule(error.to_string()) } else { Self::failed(error.to_string()) }
+    }
+}

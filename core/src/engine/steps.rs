@@ -194,6 +194,7 @@ impl Engine {
                     Outcome::Planned(plan) => Answer::Plan(plan),
                     Outcome::Inspected(seen) => Answer::Inspected(seen),
                     Outcome::Diagnosed(found) => Answer::Diagnosed(found),
+                    Outcome::RepairPlanned(view) => Answer::RepairPlanned(view),
                 });
                 self.publish_changes();
                 if let Some(state) = state {

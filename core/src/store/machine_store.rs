@@ -48,6 +48,8 @@ pub struct MachineStore {
     /// What `journal.json` says, as long as it is there.
     pub(super) journal: Option<Journal>,
     pub(super) recovered: Recovered,
+    /// What is under way gives space back, and may use what is kept for that.
+    pub(super) gives_back: bool,
     _lock: Box<dyn HostLock>,
 }
 
@@ -122,7 +124,7 @@ impl MachineStore {
 
     pub(super) fn with(host: &SharedHost, clock: &SharedClock, dir: &Path, machine: Machine, lock: Box<dyn HostLock>) -> Self {
         let (host, clock, dir) = (host.clone(), clock.clone(), dir.to_owned());
-        Self { host, clock, dir, machine, journal: None, recovered: Recovered::default(), _lock: lock }
+        Self { host, clock, dir, machine, journal: None, recovered: Recovered::default(), gives_back: false, _lock: lock }
     }
 
     pub(super) fn read_journal(host: &SharedHost, dir: &Path) -> Result<JournalFile> {
@@ -238,11 +240,11 @@ impl MachineStore {
         Err(error)
     }
 
-    /// Replaces a file of the machine's; where there is no room for it, with what was kept for that.
+    /// Replaces a file of the machine's; where there is no room for it, and space is to be given back, with what was kept.
     fn publish_json<T: Serialize>(&self, name: &str, value: &T, operation: &'static str) -> Result<()> {
         let publish = || json::publish(&*self.host, &self.dir.join(name), value, operation);
         match publish() {
-            Err(error) if error.is_full() && self.give_reserve() => publish(),
+            Err(error) if error.is_full() && self.gives_back && self.give_reserve() => publish(),
             published => published,
         }
     }

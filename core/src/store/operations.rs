@@ -65,7 +65,7 @@ impl MachineStore {
         self.ready(rules::delete(&self.machine, &Context::default(), snapshots, subtree))?;
         let action = fresh::uuid();
         let change = snapshot::delete(&self.machine, snapshots, subtree, free_now, &self.stamp(action));
-        self.commit("delete", change, Vec::new())?;
+        self.commit_giving_back("delete", change)?;
         Ok(self.machine.trash.iter().filter(|item| item.action == action).cloned().collect())
     }
 
@@ -130,7 +130,7 @@ impl MachineStore {
         let held = |items: &[TrashItem]| items.iter().map(|item| item.held).sum::<ByteCount>();
         let freed = held(&self.machine.trash).saturating_sub(held(&change.machine.trash));
         if change.machine != self.machine {
-            self.commit("empty the trash", change, Vec::new())?;
+            self.commit_giving_back("empty the trash", change)?;
         }
         Ok(freed)
     }
@@ -174,6 +174,14 @@ impl MachineStore {
     /// Carries out a change of the tree whose new files (`created`) stand already: journal, manifest, moves and removals.
     pub fn commit(&mut self, operation: &str, change: Change, created: Vec<PathBuf>) -> Result<()> {
         self.commit_with(operation, change, created, |_| Ok(()))
+    }
+
+    /// The same for what gives space back: it needs no free space.
+    fn commit_giving_back(&mut self, operation: &str, change: Change) -> Result<()> {
+        self.gives_back = true;
+        let done = self.commit(operation, change, Vec::new());
+        self.gives_back = false;
+        done
     }
 
     /// The same; `create` makes the new files once the journal names them.

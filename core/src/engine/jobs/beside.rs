@@ -12,7 +12,7 @@ use crate::diagnose::Diagnosis;
 use crate::engine::admission::job_state;
 use crate::engine::entry::Active;
 use crate::engine::worker::SubscriberId;
-use crate::engine::{Answer, JobAction, JobKind, JobPhase, JobState, Plan, Refusal, RequestId};
+use crate::engine::{Answer, JobAction, JobKind, JobPhase, JobState, Plan, Refusal, RepairView, RequestId};
 use crate::snapshot::{Machine, MachineId};
 use crate::units::ByteCount;
 
@@ -42,6 +42,8 @@ pub(in crate::engine) enum Outcome {
     Inspected(Box<Inspection>),
     /// What was found in a folder.
     Diagnosed(Box<Diagnosis>),
+    /// What a repair would do.
+    RepairPlanned(Box<RepairView>),
 }
 
 type Ended = Result<Outcome, Refusal>;
@@ -140,7 +142,7 @@ impl Beside {
             state.phase = match &ended {
                 Ok(Outcome::Imported(_, machine)) => JobPhase::Done(format!("{} is in the library", machine.name)),
                 Ok(Outcome::Done(text)) => JobPhase::Done(text.clone()),
-                Ok(Outcome::Planned(_) | Outcome::Inspected(_) | Outcome::Diagnosed(_)) => JobPhase::Done(String::new()),
+                Ok(_) => JobPhase::Done(String::new()),
                 Err(refusal) if self.shared.cancelled.load(Ordering::Relaxed) => JobPhase::Cancelled(refusal.reason.clone()),
                 Err(refusal) => JobPhase::Failed(refusal.reason.clone()),
             };

@@ -8,6 +8,7 @@ mod edit;
 mod import;
 mod merge;
 mod power;
+mod repair;
 mod take;
 mod workload;
 
@@ -21,8 +22,9 @@ use crate::snapshot::MachineId;
 use crate::units::ByteCount;
 
 pub(super) use beside::{Beside, BesideEnd, Outcome};
-pub(super) use convert::{convert, diagnose, inspect};
+pub(super) use convert::{convert, inspect};
 pub(super) use import::import;
+pub(super) use repair::{diagnose, repair, undo_repair};
 
 /// What a step works with.
 pub(super) struct Context<'a> {
@@ -122,6 +124,8 @@ pub(super) fn for_command(command: &Command) -> Option<(JobKind, Box<dyn Job>)> 
         | Command::Convert(_)
         | Command::Inspect { .. }
         | Command::Diagnose(_)
+        | Command::Repair(_)
+        | Command::UndoRepair(_)
         | Command::Remove { .. }
         | Command::Job { .. } => return None,
     })
