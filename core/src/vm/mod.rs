@@ -129,6 +129,10 @@ pub trait Guest: Send + Sync {
     }
     /// Ends it for good and flushes its disks. Memory can still be read and saved.
     fn stop(&self) -> Result<()>;
+    /// Makes ready for [`Guest::begin_capture`] what would take time in the pause.
+    fn ready_capture(&self) -> Result<()> {
+        Ok(())
+    }
     /// Starts saving its memory as it is now, into a new, empty file. Only while it stands still.
     fn begin_capture(&self, file: Arc<dyn HostFile>, id: Uuid) -> Result<Box<dyn MemorySave>>;
     /// What its screen shows now.
