@@ -3,6 +3,7 @@
 
 use std::fs;
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
@@ -66,6 +67,8 @@ impl Linux {
         let kernel = files(&unpacked.join("boot"))?.into_iter().find(|path| name(path).starts_with("vmlinuz"));
         let kernel = kernel.context("a kernel in its package")?;
         let folder = tempfile::Builder::new().prefix("snaptree-").tempdir()?;
+        // Also for machines of another user.
+        fs::set_permissions(folder.path(), PermissionsExt::from_mode(0o755))?;
         let init = folder.path().join("init");
         run(Command::new("cc").args(["-static", "-O2", "-o"]).arg(&init).arg(root().join("tests/guest/init.c")))?;
         let mut archive = Archive::default();

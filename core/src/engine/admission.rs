@@ -233,6 +233,10 @@ impl Engine {
                 depth: Tree::of(machine).chain_depth(NodeRef::Now) as u32 + 1,
                 memory: if *memory && running { machine.configuration.memory } else { ByteCount::ZERO },
                 free: entry.volume.free,
+                pause: entry
+                    .outside()
+                    .filter(|_| *memory)
+                    .and_then(|outside| outside.pause_to_save(machine.configuration.memory)),
             },
             Command::Apply { snapshot, safety, .. } => Plan::Apply {
                 to_trash: if safety.is_some() {
