@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use crate::model::Node;
 use egui::{Key, KeyboardShortcut, Modifiers};
 use snaptree_core::engine::{Command, JobAction, JobKind, JobState, Power};
-use snaptree_core::snapshot::{DiskId, Machine, MachineId, SnapshotId, rules};
+use snaptree_core::snapshot::{DiskId, Machine, MachineId, MachineKind, SnapshotId, rules};
 use snaptree_core::units::ByteCount;
 use uuid::Uuid;
 
@@ -21,6 +21,8 @@ pub enum Action {
     Verb(Verb),
     /// Show a machine.
     ShowMachine(MachineId),
+    /// Show the files of a folder.
+    ShowFilesOf(PathBuf),
     /// Show a merge of the plan.
     ShowMerge(MachineId, DiskId),
     /// Choose a row of the tree.
@@ -35,12 +37,16 @@ pub enum Action {
     Untick,
     /// Show the rows of a collapsed run of ghosts, or no longer.
     Expand(SnapshotId),
+    /// Look at the images of a folder anew.
+    Diagnose(PathBuf),
     /// Open a dialog.
     Open(Box<Dialog>),
     /// Close the dialog.
     Close,
     /// Ask the engine.
     Send(Command),
+    /// Copy what one would type for it on a Hyper-V host.
+    CopyPowerShell(Command),
     /// Pause, resume or cancel a machine's job.
     Job(MachineId, JobAction),
     /// Look at a folder or the folder of a file, in place.
@@ -112,6 +118,8 @@ verbs! {
     Pause: "Pause", "Let the machine stand still for a while", None, [Toolbar, Machine];
     Resume: "Resume", "Let the machine go on", None, [Toolbar, Machine];
     Stop: "Stop", "Stop the machine; its disks are flushed", None, [Toolbar, Machine];
+    TurnOff: "Turn off…", "Turn this machine off at once, as by pulling the plug; its operating system isn't asked", None, [Machine];
+    Viewer: "Open its screen", "Show this machine's screen in a viewer, with keys and mouse", None, [Toolbar, Machine];
     BadUpdate: "Bad update", "Scramble memory and disk of this built-in machine visibly, to see Apply put them back", None, [Toolbar, Machine];
     Rename: "Rename…", "Give the selected snapshot another label", plain(Key::F2), [Row];
     Note: "Note…", "Write a note on the selected snapshot", None, [Row];
@@ -130,6 +138,7 @@ verbs! {
     ShowPlan: "Show the plan", "Which merge is done when, and how long the volumes hold out", ctrl(Key::Num2), [Palette];
     StartAgent: "Carry out the plan by itself", "Sets the agent up as a service of yours: it merges in the windows, also while no window of this program is open", None, [Palette];
     StopAgent: "No longer carry out the plan by itself", "Ends the agent's service and removes it", None, [Palette];
+    ShowFiles: "Show the files", "What each image of a folder is, and what is wrong with it", ctrl(Key::Num4), [Palette];
     Windows: "Maintenance windows…", "When merging is allowed, for which machines, and how", ctrl(Key::Num3), [Palette];
     MakePlan: "Plan anew", "Make the plan of all merges anew, now", None, [Palette];
     ExportCalendar: "Export the plan as a calendar…", "Each merge as an event (.ics), for calendars", None, [Palette];
@@ -190,7 +199,7 @@ impl Verb {
     /// Whether it is shown for the machine at hand at all (an action of another kind of machine isn't).
     pub fn applies(self, model: &Model, view: &View) -> bool {
         // What is selected in a tree can't be seen beside the plan.
-        if view.page == Page::Plan && self.is_about_the_selection() {
+        if view.page != Page::Machines && self.is_about_the_selection() {
             return false;
         }
         let machine = model.machine(view.machine);
@@ -198,7 +207,9 @@ impl Verb {
         let power = machine.map(|m| &m.state.power);
         match self {
             Self::Start => !read_only && !power.is_some_and(Power::is_up),
-            Self::Stop | Self::BadUpdate => !read_only && machine.is_some(),
+            Self::Stop => !read_only && machine.is_some(),
+            Self::BadUpdate | Self::Verify => !read_only && machine.is_some_and(|m| m.state.machine.kind != MachineKind::Qemu),
+            Self::TurnOff | Self::Viewer => !read_only && machine.is_some_and(|m| m.state.machine.kind == MachineKind::Qemu),
             Self::Pause => !read_only && !matches!(power, Some(Power::Paused | Power::NoRoom)),
             Self::Resume => matches!(power, Some(Power::Paused | Power::NoRoom)),
             Self::Adopt | Self::CloseFolder => read_only,
@@ -218,7 +229,9 @@ impl Verb {
             Self::Stop => !machine.read_only() && up,
             Self::Resume => matches!(machine.state.power, Power::Paused | Power::NoRoom),
             Self::Adopt => machine.read_only(),
-            Self::BadUpdate | Self::Take | Self::Apply | Self::Delete | Self::Merge => !machine.read_only(),
+            Self::BadUpdate => !machine.read_only() && machine.state.machine.kind != MachineKind::Qemu,
+            Self::Viewer => machine.state.outside.is_some(),
+            Self::Take | Self::Apply | Self::Delete | Self::Merge => !machine.read_only(),
             _ => true,
         }
     }
@@ -232,6 +245,7 @@ impl Verb {
             },
             Self::ShowMachines
             | Self::ShowPlan
+            | Self::ShowFiles
             | Self::Windows
             | Self::MakePlan
             | Self::StartAgent
@@ -325,17 +339,22 @@ impl Verb {
                 None => no("There is nothing to undo."),
             },
             Self::Adopt | Self::CloseFolder if !context.read_only => no("This machine is in the library already."),
-            Self::Start | Self::Verify | Self::BadUpdate if rules::run(m).is_err() => said(rules::run(m)),
+            Self::Start if rules::run(m).is_err() => said(rules::run(m)),
+            Self::Verify | Self::BadUpdate if rules::workload(m).is_err() => said(rules::workload(m)),
             Self::Start | Self::Verify if held_up => no("A job is under way on this machine. Wait for it, or cancel it."),
             Self::Start => match machine.state.power {
                 Power::Off | Power::Saved | Power::Failed(_) => Ok(()),
                 _ => no("It runs already."),
             },
-            Self::Stop if machine.state.power.is_up() => Ok(()),
+            Self::Stop | Self::TurnOff if machine.state.power.is_up() => Ok(()),
+            Self::Viewer => match machine.state.outside {
+                Some(_) => Ok(()),
+                None => no("It doesn't run. Start it first."),
+            },
             Self::Resume | Self::BadUpdate if machine.state.power == Power::NoRoom => {
                 Err(text::sentence(text::no_room(machine.state.volume.free, m.settings.go_on_free())) + ".")
             }
-            Self::Stop | Self::BadUpdate | Self::Pause => match machine.state.power {
+            Self::Stop | Self::TurnOff | Self::BadUpdate | Self::Pause => match machine.state.power {
                 Power::Running => Ok(()),
                 Power::Starting => no("It is still starting."),
                 Power::Paused | Power::NoRoom => no("It stands still. Resume it first."),

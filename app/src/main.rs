@@ -17,6 +17,7 @@ mod text;
 mod theme;
 mod tree;
 mod view;
+mod viewer;
 mod widgets;
 
 fn main() -> std::process::ExitCode {

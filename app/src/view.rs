@@ -8,11 +8,13 @@ use snaptree_core::snapshot::{Machine, MachineId, SnapshotId};
 
 use crate::dialogs::Dialog;
 use crate::model::MachineEntry;
+use crate::pages::files::FilesView;
 use crate::pages::plan::PlanView;
 use crate::start::Opening;
 use crate::theme::ThemeChoice;
 use crate::widgets::palette::Palette;
 use crate::widgets::pictures::Pictures;
+use crate::widgets::tail::Tail;
 use crate::widgets::toasts::Toasts;
 
 /// Where it is kept in the window's storage.
@@ -28,6 +30,7 @@ pub enum Page {
     #[default]
     Machines,
     Plan,
+    Files,
 }
 
 /// What is shown, and how.
@@ -37,6 +40,8 @@ pub struct View {
     pub theme: ThemeChoice,
     pub page: Page,
     pub plan: PlanView,
+    #[serde(skip)]
+    pub files: FilesView,
     scale: Option<f32>,
     /// The machine that is shown.
     pub machine: Option<MachineId>,
@@ -64,6 +69,9 @@ pub struct View {
     pub rows: crate::tree::RowCache,
     #[serde(skip)]
     pub pictures: Pictures,
+    /// What a machine's serial port said.
+    #[serde(skip)]
+    pub console: Tail,
     #[serde(skip)]
     pub toasts: Toasts,
     /// What the window was opened with.

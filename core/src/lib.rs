@@ -8,6 +8,7 @@
 //!   snapshot/  the TREE of a machine, without I/O: nodes, rules, outcomes
 //!   hyperv/    what Hyper-V wrote about its machines: configurations, read only
 //!   store/     the machine's folder: manifest, journal, locks, recovery, trash
+//!   diagnose/  what each image of a folder is to it, and what is wrong; reads only
 //!   memory/    saved memory: format, copy before write, restore
 //!   cost/      pure: read cost, merge estimate, calibration, forecast, advice
 //!   merge/     plan (pure), execute in bounded steps, recover
@@ -20,6 +21,7 @@
 pub mod chain;
 pub mod clock;
 pub mod cost;
+pub mod diagnose;
 pub mod disk;
 pub mod engine;
 pub mod fresh;

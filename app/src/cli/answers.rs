@@ -26,6 +26,7 @@ pub fn answer(output: &Output, machine: Option<&Machine>, answer: &Answer) -> Do
         Answer::Created(id) => output.say(&json::Created { machine: *id }, || vec![format!("Created: {id}")]),
         Answer::Verified(report) => return verified(output, report),
         // Only the window asks for it.
+        Answer::Diagnosed(found) => output.say(found, || found.images.iter().map(|i| i.path.display().to_string()).collect()),
         Answer::Inspected(seen) => output.say(seen, || seen.images.iter().map(|i| i.path.display().to_string()).collect()),
     }
     Ok(())

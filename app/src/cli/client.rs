@@ -11,13 +11,14 @@ use crossbeam_channel::RecvTimeoutError;
 use snaptree_core::clock::SystemClock;
 use snaptree_core::engine::{
     Answer, Command, Engine, EngineHandle, EngineOptions, Event, JobAction, JobPhase, JobState, LibraryState, MachineState, Mode,
-    PlanState, Power, Request, RequestId,
+    PlanState, Power, Request, RequestId, Screen, powershell,
 };
 use snaptree_core::host_file::OsHost;
 use snaptree_core::snapshot::{MachineId, by_name};
 use snaptree_core::units::ByteCount;
 
-use super::{Common, Failure, names};
+use super::output::Output;
+use super::{Common, Done, Failure, answers, json, names};
 use crate::text;
 
 /// How long the engine may take to look at a machine's files.
@@ -37,6 +38,7 @@ pub struct Client {
     machines: BTreeMap<MachineId, Arc<MachineState>>,
     plan: Option<Arc<PlanState>>,
     mode: Mode,
+    powershell: bool,
     next: u64,
     progress: Progress,
 }
@@ -59,6 +61,7 @@ impl Client {
             library: None,
             machines: BTreeMap::new(),
             plan: None,
+            powershell: common.powershell,
             mode: if common.what_if { Mode::WhatIf } else { Mode::Do },
             next: 0,
             progress: Progress::new(),
@@ -106,6 +109,20 @@ impl Client {
         }
     }
 
+    /// The next picture of a running machine's screen.
+    pub fn screen(&mut self, name: &str) -> Result<Arc<Screen>, Failure> {
+        let id = self.machine(name)?.machine.id;
+        let began = Instant::now();
+        while began.elapsed() < SOON {
+            if let Some(Event::Live { machine, screen, .. }) = self.event(LOOK)?
+                && machine == id
+            {
+                return Ok(screen);
+            }
+        }
+        Err(Failure::failed(format!("no picture of its screen came within {} s", SOON.as_secs())))
+    }
+
     /// The plan of all merges, made of what is known now.
     pub fn plan(&mut self) -> Result<Arc<PlanState>, Failure> {
         self.all()?;
@@ -139,6 +156,19 @@ impl Client {
                 _ => {}
             }
         }
+    }
+
+    /// Asks, and says the answer; or says what one would type on a Hyper-V host, where that is wanted instead.
+    pub fn carry_out(&mut self, command: Command, output: &Output) -> Done {
+        let state = command.machine().and_then(|id| self.machines.get(&id).cloned());
+        if self.powershell {
+            let typed = powershell(&command, state.as_ref().map(|state| (&*state.machine, &*state.folder)));
+            let typed = typed.ok_or_else(|| Failure::refused("Hyper-V has nothing like it, or there is nothing to do"))?;
+            output.say(&json::PowerShell { powershell: typed.clone() }, || vec![typed]);
+            return Ok(());
+        }
+        let answer = self.call(command)?;
+        answers::answer(output, state.as_ref().map(|state| &*state.machine), &answer)
     }
 
     /// Whether things are only to be planned.

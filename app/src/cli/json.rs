@@ -152,6 +152,28 @@ pub struct DiskSize {
     pub size: ByteCount,
 }
 
+/// A picture of a machine's screen.
+#[derive(Debug, Serialize)]
+pub struct Picture {
+    pub file: PathBuf,
+    /// Pixels.
+    pub width: u32,
+    pub height: u32,
+}
+
+/// Where a viewer sees a machine's screen.
+#[derive(Debug, Serialize)]
+pub struct Viewer {
+    /// A unix socket that speaks VNC.
+    pub socket: PathBuf,
+}
+
+/// What does the same on a Hyper-V host.
+#[derive(Debug, Serialize)]
+pub struct PowerShell {
+    pub powershell: String,
+}
+
 /// A machine's tree.
 #[derive(Debug, Serialize)]
 pub struct Tree {

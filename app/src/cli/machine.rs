@@ -11,7 +11,7 @@ use snaptree_core::units::ByteCount;
 
 use super::client::Client;
 use super::output::{Align, Output, table};
-use super::{Common, Done, Failure, answers, json, names, parse};
+use super::{Common, Done, Failure, json, names, parse, screen};
 use crate::text::{self, bytes, count, merge, no_room, power};
 
 #[derive(Debug, Subcommand)]
@@ -57,6 +57,24 @@ pub enum Verb {
         /// Turns it off at once, as by pulling the plug.
         #[arg(long)]
         hard: bool,
+    },
+    /// Writes what a running machine's screen shows to a PNG file.
+    Screen {
+        /// The machine's name or identifier.
+        name: String,
+        /// The file.
+        #[arg(long, short, value_name = "FILE")]
+        output: PathBuf,
+    },
+    /// Prints what a QEMU machine's serial port has said since its last start.
+    Console {
+        /// The machine's name or identifier.
+        name: String,
+    },
+    /// Shows a running QEMU machine's screen in a viewer, with keys and mouse.
+    Viewer {
+        /// The machine's name or identifier.
+        name: String,
     },
     /// Lets a running machine stand still.
     Pause {
@@ -207,6 +225,9 @@ pub fn run(verb: Verb, common: &Common, output: &Output) -> Done {
     let command = match verb {
         Verb::List => return list(&mut client, output),
         Verb::Show { name } => return show(&mut client, &name, output),
+        Verb::Screen { name, output: to } => return screen::screen(&mut client, &name, &to, output),
+        Verb::Console { name } => return screen::console(&mut client, &name),
+        Verb::Viewer { name } => return screen::viewer(&mut client, &name, output),
         Verb::Create { name, disks, memory, format, kind, seed, computer } => {
             let workload = WorkloadProfile::default();
             let workload = WorkloadProfile { seed: seed.unwrap_or(workload.seed), ..workload };
@@ -255,8 +276,7 @@ pub fn run(verb: Verb, common: &Common, output: &Output) -> Done {
             Command::Import { path, name, mode: if moves { ImportMode::Move } else { ImportMode::Copy } }
         }
     };
-    let answer = client.call(command)?;
-    answers::answer(output, None, &answer)
+    client.carry_out(command, output)
 }
 
 fn list(client: &mut Client, output: &Output) -> Done {
@@ -343,6 +363,7 @@ fn machine(state: &MachineState) -> json::Machine {
     let m = &state.machine;
     let facts = state.facts();
     let now = node_cost(&facts, NodeRef::Now, &[]).unwrap_or_default();
+    let failure = if let Power::Failed(why) = &state.power { Some(why) } else { None };
     let memory: ByteCount = m.snapshots.values().filter_map(|s| s.memory.as_ref()).map(|m| m.held).sum();
     json::Machine {
         name: m.name.clone(),
@@ -369,6 +390,6 @@ fn machine(state: &MachineState) -> json::Machine {
         held: state.files.values().map(|f| f.held).sum::<ByteCount>() + memory,
         merges_due: MergeTotal::of(&facts, &merges_due(&facts)),
         trash: m.trash.iter().map(|t| t.held).sum(),
-        problems: state.problems.clone(),
+        problems: failure.into_iter().chain(&state.problems).cloned().collect(),
     }
 }

@@ -38,8 +38,7 @@ pub fn run(verb: &Merge, common: &Common, output: &Output) -> Done {
     // Only a plan needs to know what the merge will take.
     let state = if client.is_what_if() { client.counted(&verb.name)? } else { client.machine(&verb.name)? };
     let disk = verb.disk.as_ref().map(|name| names::disk(&state.machine, name)).transpose()?;
-    let answer = client.call(Command::Merge { machine: state.machine.id, disk, limit: verb.limit, until: None })?;
-    answers::answer(output, Some(&state.machine), &answer)
+    client.carry_out(Command::Merge { machine: state.machine.id, disk, limit: verb.limit, until: None }, output)
 }
 
 pub fn run_trash(verb: &TrashVerb, common: &Common, output: &Output) -> Done {

@@ -24,6 +24,7 @@ mod nbd;
 mod output;
 mod parse;
 mod plan;
+mod screen;
 mod serve;
 mod snapshot;
 mod tree;
@@ -62,6 +63,9 @@ struct Common {
     /// Changes nothing; says what would be done.
     #[arg(long, global = true)]
     what_if: bool,
+    /// Changes nothing; prints what does the same on a Hyper-V host (machine, snapshot, merge).
+    #[arg(long, global = true, conflicts_with = "what_if")]
+    powershell: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -118,6 +122,10 @@ impl Failure {
         Self::Usage(text.into())
     }
 
+    fn refused(text: impl Into<String>) -> Self {
+        Self::Refused(Refusal::rule(text))
+    }
+
     fn failed(text: impl Into<String>) -> Self {
         Self::Refused(Refusal::failed(text))
     }
@@ -169,6 +177,9 @@ pub fn main() -> ExitCode {
 }
 
 fn run(common: &Common, verb: Verb, output: &Output) -> Done {
+    if common.powershell && !matches!(verb, Verb::Machine(_) | Verb::Snapshot(_) | Verb::Merge(_)) {
+        return Err(Failure::usage("--powershell goes with machine, snapshot and merge"));
+    }
     match verb {
         Verb::Machine(verb) => machine::run(verb, common, output),
         Verb::Tree(verb) => tree::run(&verb, common, output),

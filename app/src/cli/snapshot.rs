@@ -6,7 +6,7 @@ use snaptree_core::snapshot::Machine;
 
 use super::client::Client;
 use super::output::Output;
-use super::{Common, Done, answers, names};
+use super::{Common, Done, names};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -130,8 +130,7 @@ pub fn run(verb: Verb, common: &Common, output: &Output) -> Done {
         Verb::Note { label, text, .. } => Command::SetNote { machine, snapshot: names::snapshot(m, &label)?, note: text },
         Verb::Protect { label, off, .. } => Command::Protect { machine, snapshot: names::snapshot(m, &label)?, protected: !off },
     };
-    let answer = client.call(command)?;
-    answers::answer(output, Some(m), &answer)
+    client.carry_out(command, output)
 }
 
 /// "Before X", or with a number where that is taken.

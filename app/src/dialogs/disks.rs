@@ -45,6 +45,11 @@ impl Disks {
         Self { of_node, folders, path }
     }
 
+    /// This file, with parents in this folder.
+    pub(super) fn of_file(image: &Path, folder: &Path) -> Self {
+        Self { of_node: Vec::new(), folders: vec![folder.to_owned()], path: image.display().to_string() }
+    }
+
     pub(super) fn image(&self) -> Option<PathBuf> {
         Some(self.path.trim()).filter(|path| !path.is_empty()).map(PathBuf::from)
     }

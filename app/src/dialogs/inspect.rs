@@ -39,6 +39,13 @@ impl Inspect {
         Self { disks, shown: None, asked, plan: None }
     }
 
+    /// Into this one, whose parents are in this folder.
+    pub fn of_file(image: &Path, folder: &Path) -> Self {
+        let disks = Disks::of_file(image, folder);
+        let asked = disks.image();
+        Self { disks, shown: None, asked, plan: None }
+    }
+
     /// A file was chosen in the system's dialog.
     pub fn chosen(&mut self, _: PickFor, path: &Path) {
         self.disks.choose(path);

@@ -139,6 +139,19 @@ impl Plain {
     }
 }
 
+/// Turn a machine off without asking its operating system.
+pub(super) fn turn_off(ui: &mut Ui, machine: MachineId, foot: &mut Foot) {
+    facts(
+        ui,
+        [
+            "Its operating system isn't asked: what it has not written yet is lost, as after a power cut.".to_owned(),
+            "What it has written is flushed, and no snapshot changes.".into(),
+        ],
+    );
+    (foot.label, foot.danger) = ("Turn off".into(), true);
+    foot.action = Some(Action::Send(Command::TurnOff(machine)));
+}
+
 /// Forget a machine, or delete its files too.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Remove {

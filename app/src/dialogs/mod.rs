@@ -32,13 +32,14 @@ pub use windows::Windows;
 
 use disks::Disks;
 use egui::{Context, Id, Key, Modal, Modifiers, RichText, Ui};
-use snaptree_core::engine::{Command, RequestId};
+use snaptree_core::engine::{Command, RequestId, has_powershell};
+use snaptree_core::snapshot::MachineId;
 
 use crate::action::Action;
 use crate::model::Model;
 use crate::theme;
 use crate::view::View;
-use crate::widgets::{self, Kind};
+use crate::widgets::{self, COPY_POWERSHELL, Kind};
 
 /// What a path is chosen for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +71,7 @@ pub enum Dialog {
     Resize(Resize),
     Settings(Settings),
     EmptyTrash(Plain),
+    TurnOff(MachineId),
     Windows(Windows),
     /// The path as it is typed.
     OpenFolder(String),
@@ -93,6 +95,7 @@ impl Dialog {
             | Self::Note(_)
             | Self::Resize(_)
             | Self::Settings(_)
+            | Self::TurnOff(_)
             | Self::Windows(_)
             | Self::OpenFolder(_) => {
                 let _ = model;
@@ -159,6 +162,7 @@ impl Dialog {
             Self::Settings(d) => format!("Settings of {}", machine(d.machine)),
             Self::Remove(d) => format!("Remove {}", machine(d.machine)),
             Self::EmptyTrash(d) => format!("Empty the trash of {}", machine(d.machine)),
+            Self::TurnOff(id) => format!("Turn {} off", machine(*id)),
             Self::Windows(d) => d.title(),
             Self::OpenFolder(_) => "Open a folder".into(),
         }
@@ -181,6 +185,7 @@ impl Dialog {
             Self::Settings(d) => d.show(ui, foot),
             Self::Remove(d) => d.show(ui, model, foot),
             Self::EmptyTrash(d) => d.show_trash(ui, model, foot),
+            Self::TurnOff(id) => merge::turn_off(ui, *id, foot),
             Self::Windows(d) => d.show(ui, model, foot),
             Self::OpenFolder(path) => import::open_folder(ui, path, foot),
         }
@@ -271,7 +276,7 @@ pub fn show(ctx: &Context, model: &Model, view: &mut View, actions: &mut Vec<Act
         ui.add_space(6.0);
         dialog.content(ui, model, &mut foot);
         ui.add_space(10.0);
-        clicked = buttons(ui, &foot, enter);
+        clicked = buttons(ui, &mut foot, enter);
     });
     // A click beside it doesn't close it: it may be the second half of a double click, and typed text would be lost.
     let escaped = modal.should_close() && !modal.backdrop_response.clicked();
@@ -293,9 +298,17 @@ pub fn show(ctx: &Context, model: &Model, view: &mut View, actions: &mut Vec<Act
 }
 
 /// The buttons: which was clicked, the one that does it (true) or Cancel. Enter presses the one that has the keyboard.
-fn buttons(ui: &mut Ui, foot: &Foot, enter: bool) -> Option<bool> {
+fn buttons(ui: &mut Ui, foot: &mut Foot, enter: bool) -> Option<bool> {
     let p = theme::palette(ui);
     let mut clicked = None;
+    if let Some(Action::Send(command)) = foot.action.as_ref().filter(|_| foot.refused.is_none())
+        && has_powershell(command)
+    {
+        let link = widgets::link(ui, COPY_POWERSHELL).on_hover_text("What does the same on a Hyper-V host, to be pasted there");
+        if link.clicked() {
+            foot.other = Some(Action::CopyPowerShell(command.clone()));
+        }
+    }
     if let Some(why) = &foot.refused {
         let said = ui.label(RichText::new(why).color(if foot.unfilled { p.weak } else { p.bad }));
         said.widget_info(|| egui::WidgetInfo::labeled(egui::Role::Status, true, why));

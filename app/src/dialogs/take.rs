@@ -43,7 +43,12 @@ impl Take {
         if let Some(Ok(Plan::Take { depth, memory, free, .. })) = self.plan.and_then(|id| model.jobs.plan(id)) {
             says.push(format!("The chain is {depth} deep afterwards, with {} free on the volume.", text::bytes(*free)));
             if self.memory && memory.0 > 0 {
-                says.push(format!("{} of memory are saved while the machine runs on.", text::bytes(*memory)));
+                let memory = text::bytes(*memory);
+                let stands_still = machine.state.outside.as_ref().and_then(|outside| outside.stands_still_to_save.as_ref());
+                says.push(match stands_still {
+                    None => format!("{memory} of memory are saved while the machine runs on."),
+                    Some(why) => format!("The machine stands still while {memory} of memory are saved: {why}."),
+                });
             }
         }
         if !machine.is_up() {

@@ -4,13 +4,14 @@ use egui::accesskit::Role;
 use egui_kittest::kittest::{NodeT, Queryable};
 use snaptree_core::chain::{Gate, Target, inspect};
 use snaptree_core::disk::{self, CreateOptions, ImageFormat, ImageType};
-use snaptree_core::engine::{Answer, Command, Event, Mode, Plan, Refusal, Request};
+use snaptree_core::engine::{Answer, Command, Event, Mode, Outside, Plan, Refusal, Request};
 use snaptree_core::host_file::OsHost;
+use snaptree_core::snapshot::{DiskBus, Hardware, MachineKind};
 use snaptree_core::units::ByteCount;
 use tempfile::TempDir;
 
 use crate::model::fabricated;
-use crate::tests::{Fake, Window, window};
+use crate::tests::{Fake, Window, verb, window};
 
 fn shown() -> (Window, Fake, TempDir) {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -175,4 +176,97 @@ fn a_machine_of_vhds_is_created_and_what_they_cannot_hold_is_refused() {
     let done = fake.done();
     let [Command::Create(create)] = &done[..] else { panic!("{done:?}") };
     assert_eq!((create.format, &create.disks[..]), (ImageFormat::Vhd, &[ByteCount::gib(2040)][..]));
+}
+
+#[test]
+fn a_computer_is_created_with_its_hardware() {
+    let (mut window, fake, _folder) = shown();
+    by_palette(&mut window, "create a machine");
+    picture(&mut window, "create-built-in");
+    window.get_by_role_and_label(Role::RadioButton, "QEMU: a computer that boots an operating system").click();
+    window.run_steps(4);
+    window.get_by_role_and_label(Role::RadioButton, "SATA, which every guest knows").click();
+    window.get_by_role_and_label(Role::SpinButton, "Processors").focus();
+    window.run_steps(2);
+    window.key_press(egui::Key::ArrowUp);
+    window.run_steps(4);
+    picture(&mut window, "create-qemu");
+    window.get_by_role_and_label(Role::Button, "Create").click();
+    window.run_steps(4);
+    let done = fake.done();
+    let Some(Command::Create(created)) = done.last() else { panic!("{done:?}") };
+    let hardware = Hardware { processors: 2, bus: DiskBus::Sata, network: true, boot: None };
+    assert_eq!((created.kind, created.hardware.as_ref()), (MachineKind::Qemu, Some(&hardware)));
+    assert_eq!((created.memory, &created.disks[..]), (ByteCount::gib(2), &[ByteCount::gib(20)][..]), "what is usual for it");
+}
+
+/// SQL02 as a computer that runs, with what its serial port said.
+fn computer(fake: &Fake, folder: &std::path::Path, why: Option<&str>) {
+    let console = folder.join("console.log");
+    std::fs::write(&console, "Loading Linux ...\r\n\u{1b}[32mok\u{1b}[0m login:\r\n").expect("written");
+    let mut state = fabricated::sql02(folder);
+    let machine = std::sync::Arc::make_mut(&mut state.machine);
+    machine.kind = MachineKind::Qemu;
+    machine.configuration.hardware = Some(Hardware { processors: 4, ..Hardware::default() });
+    state.outside = Some(Outside {
+        sockets: "/run/sql02".into(),
+        viewer: "/run/sql02/vnc".into(),
+        console: Some(console),
+        accelerated: false,
+        stands_still_to_save: why.map(str::to_owned),
+    });
+    fake.events.borrow_mut().push_back(Event::Machine(std::sync::Arc::new(state)));
+}
+
+#[test]
+fn a_computer_says_what_it_is_and_is_turned_off_only_after_a_question() {
+    let (mut window, fake, folder) = shown();
+    computer(&fake, folder.path(), Some("writes to its memory can't be tracked here"));
+    window.run_steps(3);
+    for _ in 0..200 {
+        window.run_steps(1);
+        if window.query_by_label_contains("ok login:").is_some() {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let console = window.get_by_label_contains("ok login:");
+    assert!(console.accesskit_node().value().unwrap_or_default().contains("Loading Linux ..."));
+    window.get_by_label("4 processors, virtio disks.");
+    window.get_by_label_contains("It stands still while a snapshot saves its memory");
+    assert!(window.query_by_label("Bad update").is_none(), "only the built-in machine can be scrambled");
+    picture(&mut window, "qemu");
+
+    verb(&window, "Take snapshot");
+    window.run_steps(4);
+    answer(
+        &mut window,
+        &fake,
+        Ok(Answer::Plan(Box::new(Plan::Take { images: 1, depth: 4, memory: ByteCount::mib(512), free: ByteCount::gib(9) }))),
+    );
+    window.get_by_label_contains("The machine stands still while 512 MiB of memory are saved: writes to its memory");
+    window.get_by_label("Copy as PowerShell").click();
+    let mut copied = None;
+    for _ in 0..4 {
+        window.step();
+        copied = copied.or(window.output().platform_output.commands.iter().find_map(|command| match command {
+            egui::OutputCommand::CopyText(text) => Some(text.clone()),
+            _ => None,
+        }));
+    }
+    let copied = copied.expect("something was copied");
+    assert!(copied.starts_with("Checkpoint-VM -Name 'SQL02' -SnapshotName '"), "{copied}");
+    window.key_press(egui::Key::Escape);
+    window.run_steps(4);
+
+    by_palette(&mut window, "turn off");
+    window.get_by_label_contains("as after a power cut");
+    let before = fake.done().len();
+    window.key_press(egui::Key::Enter);
+    window.run_steps(4);
+    assert_eq!(fake.done().len(), before, "Enter does the safe thing");
+    by_palette(&mut window, "turn off");
+    window.get_by_role_and_label(Role::Button, "Turn off").click();
+    window.run_steps(4);
+    assert_eq!(fake.done().last(), Some(&Command::TurnOff(fabricated::machine_id("SQL02"))));
 }

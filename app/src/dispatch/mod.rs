@@ -4,15 +4,15 @@ mod picker;
 mod verbs;
 
 pub use picker::{Picked, Picker};
-pub use verbs::step;
+pub use verbs::{command_of, step};
 
 use std::path::{Path, PathBuf};
 
-use snaptree_core::engine::{Command, EngineHandle, Event, Mode, Refusal, Request, RequestId};
+use snaptree_core::engine::{Command, EngineHandle, Event, Mode, Refusal, Request, RequestId, powershell};
 
 use crate::action::Action;
 use crate::dialogs::{Dialog, PickFor};
-use crate::model::Model;
+use crate::model::{MachineEntry, Model};
 use crate::view::{Page, View};
 
 /// The engine, as the window needs it: requests in, events out, neither ever waiting.
@@ -113,9 +113,16 @@ impl Dispatch {
             Action::Verb(verb) => self.verb(verb, model, view, ctx),
             Action::ShowMachine(id) => {
                 view.machine = Some(id);
+                view.files.folder = None;
                 view.page = Page::Machines;
                 view.compared = None;
                 view.reveal = true;
+            }
+            Action::ShowFilesOf(folder) => {
+                let here = |entry: &&MachineEntry| entry.files_folder() == folder;
+                view.machine = model.machines.values().find(here).map(|entry| entry.state.machine.id).or(view.machine);
+                view.files.folder = Some(folder);
+                view.page = Page::Files;
             }
             Action::ShowMerge(machine, disk) => {
                 view.machine = Some(machine);
@@ -145,6 +152,14 @@ impl Dispatch {
                     view.expanded.insert(first);
                 }
             }
+            Action::Diagnose(folder) => {
+                if let Some(old) = view.files.asked.take() {
+                    model.jobs.forget_plan(old.1);
+                }
+                let id = self.name();
+                view.files.asked = Some((folder.clone(), id));
+                self.ask(Command::Diagnose(folder), Mode::WhatIf, id, model);
+            }
             Action::Open(dialog) => self.open(*dialog, model, view),
             Action::Close => self.close(model, view),
             Action::Send(command) => {
@@ -160,6 +175,17 @@ impl Dispatch {
                     if path.extension().is_some() { path.parent().map_or(path.clone(), Path::to_path_buf) } else { path };
                 let id = self.name();
                 self.ask(Command::OpenFolder(folder), Mode::Do, id, model);
+            }
+            Action::CopyPowerShell(command) => {
+                let machine = model.machine(command.machine()).map(|entry| (&*entry.state.machine, &*entry.state.folder));
+                match (powershell(&command, machine), ctx) {
+                    (Some(typed), Some(ctx)) => {
+                        ctx.copy_text(typed);
+                        model.jobs.tell("Copied: paste it into PowerShell on the Hyper-V host.", false);
+                    }
+                    (Some(_), None) => {}
+                    (None, _) => model.jobs.tell("There is nothing to do for it on a Hyper-V host.", true),
+                }
             }
             Action::Pick(why) => self.picker.ask(why, ctx),
         }

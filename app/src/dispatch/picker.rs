@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use crate::dialogs::PickFor;
 use crate::service::Service;
+use crate::{text, viewer};
 
 /// How the names of images end.
 const IMAGES: &[&str] = &["vhdx", "avhdx", "vhd", "avhd"];
@@ -77,6 +78,12 @@ impl Picker {
                 (false, _) => service.remove(),
             }))
         });
+    }
+
+    /// Shows a machine's screen in a viewer.
+    pub fn viewer(&mut self, socket: &Path, ctx: Option<&egui::Context>) {
+        let socket = socket.to_owned();
+        self.beside(ctx, move || Some(Picked::Told(viewer::open(&socket).map_err(text::sentence))));
     }
 
     /// Runs a dialog on a thread of its own, unless one is open.

@@ -40,6 +40,10 @@ impl Dispatch {
                 view.page = Page::Plan;
                 view.plan.reveal();
             }
+            Verb::ShowFiles => {
+                view.page = Page::Files;
+                view.files.look_again();
+            }
             Verb::Windows => self.open(Dialog::Windows(dialogs::Windows::new(model)), model, view),
             Verb::MakePlan => self.run(Action::Send(Command::MakePlan), model, view, ctx),
             Verb::ExportCalendar => self.export(Format::Ics, model, ctx),
@@ -60,7 +64,15 @@ impl Dispatch {
             Verb::Import => self.open(Dialog::Import(dialogs::Import::default()), model, view),
             Verb::Convert => self.open(Dialog::Convert(dialogs::Convert::new(model, view)), model, view),
             Verb::Inspect => self.open(Dialog::Inspect(dialogs::Inspect::new(model, view)), model, view),
-            Verb::Rescan => self.run(Action::Send(Command::Rescan), model, view, ctx),
+            Verb::Viewer => {
+                if let Some(outside) = model.machine(view.machine).and_then(|machine| machine.state.outside.as_ref()) {
+                    self.picker.viewer(&outside.viewer, ctx);
+                }
+            }
+            Verb::Rescan => {
+                view.files.look_again();
+                self.run(Action::Send(Command::Rescan), model, view, ctx);
+            }
             _ => {
                 if let Some(action) = on_machine(verb, model, view) {
                     self.run(action, model, view, ctx);
@@ -87,6 +99,18 @@ impl Dispatch {
     }
 }
 
+/// What a verb asks of the engine for the machine at hand, where that follows from what is selected.
+pub fn command_of(verb: Verb, model: &Model, view: &View) -> Option<Command> {
+    match on_machine(verb, model, view)? {
+        Action::Send(command) => Some(command),
+        Action::Open(dialog) => match *dialog {
+            Dialog::TurnOff(machine) => Some(Command::TurnOff(machine)),
+            dialog => dialog.command_to_plan(model),
+        },
+        _ => None,
+    }
+}
+
 /// What a verb about the machine at hand comes down to.
 fn on_machine(verb: Verb, model: &Model, view: &View) -> Option<Action> {
     let entry = model.machine(view.machine)?;
@@ -107,6 +131,7 @@ fn on_machine(verb: Verb, model: &Model, view: &View) -> Option<Action> {
         Verb::Merge => open(Dialog::Merge(dialogs::Merge::new(entry))),
         Verb::Start => send(Command::Start(machine)),
         Verb::Stop => send(Command::Stop(machine)),
+        Verb::TurnOff => open(Dialog::TurnOff(machine)),
         Verb::Pause => send(Command::Pause(machine)),
         Verb::Resume => send(Command::Resume(machine)),
         Verb::BadUpdate => send(Command::BadUpdate(machine)),

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 
 use snaptree_core::chain::Inspection;
+use snaptree_core::diagnose::Diagnosis;
 use snaptree_core::engine::{Answer, Command, JobPhase, JobState, Plan, Refusal, RefusalKind, RequestId};
 use snaptree_core::snapshot::MachineId;
 
@@ -35,6 +36,7 @@ pub struct Jobs {
     asked: HashMap<RequestId, Asked>,
     plans: HashMap<RequestId, Result<Plan, String>>,
     inspections: HashMap<RequestId, Inspection>,
+    diagnoses: HashMap<RequestId, Diagnosis>,
     notices: Vec<Notice>,
     /// A machine that was just created or imported, to be shown.
     pub created: Option<MachineId>,
@@ -66,6 +68,10 @@ impl Jobs {
                 Ok(Answer::Plan(plan)) => Ok(*plan),
                 Ok(Answer::Inspected(seen)) => {
                     self.inspections.insert(request, *seen);
+                    Ok(Plan::Other)
+                }
+                Ok(Answer::Diagnosed(found)) => {
+                    self.diagnoses.insert(request, *found);
                     Ok(Plan::Other)
                 }
                 Ok(_) => Ok(Plan::Other),
@@ -100,7 +106,7 @@ impl Jobs {
                         )
                     }
                     Answer::Verified(report) => format!("Wrong: {}", report.wrong.join("; ")),
-                    Answer::Plan(_) | Answer::Inspected(_) => String::new(),
+                    Answer::Plan(_) | Answer::Inspected(_) | Answer::Diagnosed(_) => String::new(),
                 };
                 if !quiet && !text.is_empty() {
                     let text = notice(&text);
@@ -144,10 +150,16 @@ impl Jobs {
         self.inspections.get(&request)
     }
 
+    /// What was found in a folder, once it was looked at.
+    pub fn diagnosis(&self, request: RequestId) -> Option<&Diagnosis> {
+        self.diagnoses.get(&request)
+    }
+
     /// A plan is no longer wanted.
     pub fn forget_plan(&mut self, request: RequestId) {
         self.plans.remove(&request);
         self.inspections.remove(&request);
+        self.diagnoses.remove(&request);
         self.asked.remove(&request);
     }
 

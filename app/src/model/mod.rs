@@ -18,7 +18,7 @@ pub use jobs::{Jobs, Notice, is_ended};
 pub use order::{Node, Tree, snapshot};
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -54,8 +54,16 @@ impl MachineEntry {
         matches!(self.state.place, Place::Folder(_))
     }
 
+    /// The folder with its images: its own, or the one that was opened.
+    pub fn files_folder(&self) -> &Path {
+        match &self.state.place {
+            Place::Library => &self.state.folder,
+            Place::Folder(folder) => folder,
+        }
+    }
+
     /// A file of the machine, whole path.
-    pub fn path(&self, relative: &std::path::Path) -> PathBuf {
+    pub fn path(&self, relative: &Path) -> PathBuf {
         self.state.folder.join(relative)
     }
 }

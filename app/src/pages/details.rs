@@ -1,8 +1,9 @@
 //! The panel at the right: the selected snapshot, a ghost, or Now.
 
 use crate::model::Node;
-use egui::{RichText, Sense, Stroke, Ui, vec2};
-use snaptree_core::snapshot::{DiskId, Ghost, ImageId, Snapshot, SnapshotId};
+use egui::{Frame, RichText, Sense, Stroke, Ui, vec2};
+use snaptree_core::engine::Outside;
+use snaptree_core::snapshot::{DiskId, Ghost, ImageId, MachineKind, Snapshot, SnapshotId};
 
 use crate::action::{Action, Verb};
 use crate::model::{MachineEntry, Model};
@@ -10,6 +11,9 @@ use crate::text;
 use crate::theme::{self, Tone};
 use crate::view::View;
 use crate::widgets::{self, caption, figure_line, pictures::Picture, pill};
+
+/// So many lines of a console are shown; all of it is in its file.
+const CONSOLE_LINES: usize = 200;
 
 /// Shows the selected row.
 pub fn show(ui: &mut Ui, machine: &MachineEntry, model: &Model, view: &mut View, actions: &mut Vec<Action>) {
@@ -170,7 +174,7 @@ fn now(ui: &mut Ui, machine: &MachineEntry, model: &Model, view: &mut View) {
     title(ui, "Now", &second);
     let picture = machine.live.as_ref().map(|(s, _)| Picture::Live(m.id, s.clone()));
     screen(ui, view, picture, if machine.is_up() { "waiting for its screen" } else { "it doesn't run" });
-    if let Some((screen, counters)) = &machine.live {
+    if let Some((screen, counters)) = machine.live.as_ref().filter(|_| m.kind == MachineKind::Workload) {
         ui.horizontal(|ui| {
             pill(ui, &format!("generation {}", screen.generation), Tone::Plain);
             pill(ui, &format!("checksum {:08x}", screen.checksum), Tone::Plain);
@@ -185,6 +189,9 @@ fn now(ui: &mut Ui, machine: &MachineEntry, model: &Model, view: &mut View) {
             figure_line(ui, "Read back and WRONG", &text::bytes(counters.wrong), false);
         }
     }
+    if let Some(outside) = &machine.state.outside {
+        computer(ui, outside, view);
+    }
     caption(ui, "What it costs");
     let now = &machine.figures.now;
     figure_line(ui, "Images in its chain", &now.depth.to_string(), false);
@@ -198,11 +205,44 @@ fn now(ui: &mut Ui, machine: &MachineEntry, model: &Model, view: &mut View) {
     }
     let configuration = &m.configuration;
     caption(ui, "Configuration");
+    if let Some(hardware) = &configuration.hardware {
+        paragraph(ui, text::sentence(text::hardware(hardware)) + ".");
+    }
     figure_line(ui, "Memory", &text::bytes(configuration.memory), false);
     for disk in &configuration.disks {
         figure_line(ui, &disk.id.0, &text::bytes(disk.size), false);
     }
     chain(ui, machine, Node::Now);
+}
+
+/// What is known of a machine that QEMU runs, and what it says.
+fn computer(ui: &mut Ui, outside: &Outside, view: &mut View) {
+    let p = theme::palette(ui);
+    ui.horizontal(|ui| match outside.accelerated {
+        true => pill(ui, "runs on the processor itself (KVM)", Tone::Good),
+        false => pill(ui, "emulated: many times slower", Tone::Warn),
+    });
+    if let Some(why) = &outside.stands_still_to_save {
+        paragraph(ui, format!("It stands still while a snapshot saves its memory: {why}."));
+    }
+    let Some(file) = &outside.console else { return };
+    caption(ui, "Console (serial port)");
+    let lines = view.console.lines(ui.ctx(), file);
+    if lines.is_empty() {
+        ui.weak("It has said nothing yet.");
+        return;
+    }
+    let shown = lines[lines.len().saturating_sub(CONSOLE_LINES)..].join("\n");
+    Frame::NONE.fill(p.ground).stroke(Stroke::new(1.0, p.line)).corner_radius(theme::CORNER).inner_margin(6).show(ui, |ui| {
+        ui.set_width(ui.available_width());
+        let said = egui::Label::new(RichText::new(shown).monospace().size(10.5)).wrap_mode(egui::TextWrapMode::Extend);
+        egui::ScrollArea::both().id_salt("console").max_height(180.0).auto_shrink([false, true]).stick_to_bottom(true).show(
+            ui,
+            |ui| {
+                ui.add(said);
+            },
+        );
+    });
 }
 
 /// The name of a row.

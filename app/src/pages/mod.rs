@@ -2,6 +2,7 @@
 
 mod attention;
 mod details;
+pub mod files;
 mod first_start;
 pub mod machines;
 pub mod making;
@@ -41,5 +42,6 @@ pub fn show(ui: &mut Ui, model: &Model, view: &mut View, actions: &mut Vec<Actio
     match view.page {
         Page::Machines => machines::show(ui, model, view, actions),
         Page::Plan => plan::show(ui, model, view, actions),
+        Page::Files => files::show(ui, model, view, actions),
     }
 }

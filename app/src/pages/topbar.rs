@@ -16,7 +16,12 @@ pub fn show(ui: &mut Ui, model: &Model, view: &View, actions: &mut Vec<Action>) 
         ui.label(RichText::new("Snaptree").font(egui::FontId::new(15.0, theme::strong().family)));
         ui.add_space(6.0);
         ui.spacing_mut().item_spacing.x = 2.0;
-        for (page, verb, name) in [(Page::Machines, Verb::ShowMachines, "Machines"), (Page::Plan, Verb::ShowPlan, "Plan")] {
+        let pages = [
+            (Page::Machines, Verb::ShowMachines, "Machines"),
+            (Page::Plan, Verb::ShowPlan, "Plan"),
+            (Page::Files, Verb::ShowFiles, "Files"),
+        ];
+        for (page, verb, name) in pages {
             let is_shown = view.page == page;
             let words = if is_shown { theme::bold(name) } else { RichText::new(name).color(p.weak) };
             let fill = if is_shown { p.raised } else { egui::Color32::TRANSPARENT };

@@ -2,6 +2,7 @@
 
 pub mod palette;
 pub mod pictures;
+pub mod tail;
 pub mod toasts;
 
 use std::ops::RangeInclusive;
@@ -12,10 +13,16 @@ use egui::{
     vec2,
 };
 
+use snaptree_core::engine::has_powershell;
+
 use crate::action::{Action, Place, TABLE, Verb, key_text};
+use crate::dispatch::command_of;
 use crate::model::Model;
 use crate::theme::{self, Palette, Tone};
 use crate::view::View;
+
+/// What does the same on a Hyper-V host.
+pub const COPY_POWERSHELL: &str = "Copy as PowerShell";
 
 /// Paints one line of text, shortened with "…" where it doesn't fit. Answers where it stands.
 pub fn put(painter: &Painter, at: Pos2, align: Align2, text: &str, font: FontId, color: Color32, room: f32) -> Rect {
@@ -39,8 +46,16 @@ pub fn put_parts(painter: &Painter, at: Pos2, text: &str, font: FontId, color: C
     put(painter, at, Align2::LEFT_CENTER, shown, font, color, room);
 }
 
-/// Paints a picture with round corners.
+/// Paints a picture with round corners. One of another shape than its place is framed in black, as on a screen.
 pub fn paint_picture(painter: &Painter, rect: Rect, corner: u8, texture: &egui::TextureHandle) {
+    let size = texture.size_vec2();
+    let fitting = size * (rect.width() / size.x).min(rect.height() / size.y);
+    let (rect, corner) = if (fitting - rect.size()).abs().max_elem() < 1.0 {
+        (rect, corner)
+    } else {
+        painter.rect_filled(rect, CornerRadius::same(corner), Color32::BLACK);
+        (Rect::from_center_size(rect.center(), fitting), 0)
+    };
     let uv = Rect::from_min_max(pos2(0.0, 0.0), pos2(1.0, 1.0));
     let shape = egui::epaint::RectShape::filled(rect, CornerRadius::same(corner), Color32::WHITE);
     painter.add(shape.with_texture(texture.id(), uv));
@@ -183,6 +198,19 @@ pub fn menu_button<'a>(label: impl Into<egui::WidgetText>, key: String) -> Butto
 pub fn verb_menu(ui: &mut Ui, place: Place, model: &Model, view: &View) -> Option<Action> {
     ui.set_min_width(230.0);
     let mut chosen = None;
+    let copied = |ui: &mut Ui| {
+        let mut copied = None;
+        let shown = TABLE.iter().filter(|e| e.places.contains(&place)).filter(|e| e.verb.applies(model, view));
+        for entry in shown.filter(|entry| entry.verb.enabled(model, view).is_ok()) {
+            let command = command_of(entry.verb, model, view).filter(has_powershell);
+            let Some(command) = command else { continue };
+            if ui.button(entry.verb.entry().label.trim_end_matches('…')).clicked() {
+                copied = Some(Action::CopyPowerShell(command));
+                ui.close();
+            }
+        }
+        copied
+    };
     let shown = TABLE.iter().filter(|e| e.places.contains(&place)).filter(|e| e.verb.applies(model, view));
     for entry in shown {
         let enabled = entry.verb.enabled(model, view);
@@ -194,7 +222,8 @@ pub fn verb_menu(ui: &mut Ui, place: Place, model: &Model, view: &View) -> Optio
             ui.close();
         }
     }
-    chosen
+    ui.separator();
+    chosen.or(ui.menu_button(COPY_POWERSHELL, copied).inner.flatten())
 }
 
 /// A line of a table: words at the left, a figure at the right.

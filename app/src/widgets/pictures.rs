@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
-use egui::{ColorImage, Context, TextureHandle, TextureOptions};
+use egui::{ColorImage, Context, TextureFilter, TextureHandle, TextureOptions};
 use snaptree_core::engine::Screen;
 use snaptree_core::snapshot::MachineId;
 
@@ -53,6 +53,8 @@ struct Worker {
     done: Receiver<(Key, Option<ColorImage>)>,
 }
 
+/// Screens are mostly shown smaller than they are, and stay readable as long as they can.
+const SHRUNK: TextureOptions = TextureOptions { mipmap_mode: Some(TextureFilter::Linear), ..TextureOptions::LINEAR };
 /// Textures kept; a picture of 160 x 100 takes 64 KiB.
 const KEPT: usize = 300;
 /// No picture of a screen is larger; what a file says about its size is input.
@@ -88,8 +90,8 @@ impl Pictures {
         for (key, image) in worker.done.try_iter() {
             let (Some(entry), Some(image)) = (self.entries.get_mut(&key), image) else { continue };
             match &mut entry.texture {
-                Some(texture) => texture.set(image, TextureOptions::LINEAR),
-                None => entry.texture = Some(ctx.load_texture("screen", image, TextureOptions::LINEAR)),
+                Some(texture) => texture.set(image, SHRUNK),
+                None => entry.texture = Some(ctx.load_texture("screen", image, SHRUNK)),
             }
         }
     }

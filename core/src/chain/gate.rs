@@ -34,7 +34,7 @@ impl Gate {
     /// `child` is the child's path, links resolved.
     ///
     /// What lies outside isn't touched at all: on some systems a look at a path is harmful already.
-    pub(super) fn candidates(&self, host: &dyn Host, child: &Path, link: &ParentLink) -> Result<Vec<PathBuf>> {
+    pub fn candidates(&self, host: &dyn Host, child: &Path, link: &ParentLink) -> Result<Vec<PathBuf>> {
         let roots: Vec<PathBuf> = self.roots.iter().filter_map(|root| host.canonical(root).ok()).collect();
         let folder = child.parent().unwrap_or(Path::new("/"));
         let relative = link.relative_path.as_deref().and_then(host_path).map(|path| folder.join(path));
@@ -61,7 +61,7 @@ impl Gate {
 }
 
 /// The parent's path as the child has it, for messages.
-pub(super) fn parent_name(link: &ParentLink) -> String {
+pub fn parent_name(link: &ParentLink) -> String {
     let names = [&link.relative_path, &link.absolute_path, &link.volume_path];
     names.into_iter().flatten().next().cloned().unwrap_or_else(|| "without a path".into())
 }

@@ -34,7 +34,7 @@ mod tests;
 pub use convert::{Conversion, Source, Target, convert};
 pub use device::{BlockDevice, Layer};
 pub use folder::{Folder, FolderImage, ParentState, find_files};
-pub use gate::Gate;
+pub use gate::{Gate, parent_name};
 pub use inspect::{BlockMap, Blocks, Inspected, Inspection, Square, inspect};
 pub use live::{Flaw, GRAIN, Held, LiveRun};
 pub use open::{MAX_DEPTH, Trace, trace};

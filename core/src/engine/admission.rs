@@ -146,6 +146,11 @@ impl Engine {
                 self.beside.push(jobs::inspect(&options.host, (image, folders), (from, request.id), &options.clock)?);
                 Ok(None)
             }
+            Command::Diagnose(folder) => {
+                let options = &self.options;
+                self.beside.push(jobs::diagnose(&options.host, folder, (from, request.id), &options.clock)?);
+                Ok(None)
+            }
             Command::SetWindow(window) => {
                 window.check().map_err(|problem| Refusal::rule(problem.to_string()))?;
                 if what_if { Ok(Some(Answer::Plan(Box::new(Plan::Other)))) } else { self.set_window(window).map(Some) }

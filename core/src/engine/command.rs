@@ -127,6 +127,8 @@ pub enum Command {
         /// Where its parents may be, beside its own folder.
         folders: Vec<PathBuf>,
     },
+    /// Say what each image of a folder is, and what is wrong with it.
+    Diagnose(PathBuf),
     /// Forget a machine, or remove its files too.
     Remove {
         /// Which.
@@ -302,6 +304,7 @@ impl Command {
             | Self::Import { .. }
             | Self::Convert(_)
             | Self::Inspect { .. }
+            | Self::Diagnose(_)
             | Self::SetWindow(_)
             | Self::RemoveWindow(_)
             | Self::PinMerge { .. }

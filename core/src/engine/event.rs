@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::{LibraryState, MachineState, PlanState, RequestId};
 use crate::chain::Inspection;
 use crate::cost::{DeletionCost, MergeCost, MergeTotal};
+use crate::diagnose::Diagnosis;
 use crate::snapshot::{MachineId, SnapshotId};
 use crate::units::{ByteCount, ByteRate};
 use crate::vm::{Screen, VerifyReport, WorkloadCounters};
@@ -211,6 +212,8 @@ pub enum Answer {
     Verified(VerifyReport),
     /// What an image is inside.
     Inspected(Box<Inspection>),
+    /// What the images of a folder are.
+    Diagnosed(Box<Diagnosis>),
 }
 
 /// What the engine says.

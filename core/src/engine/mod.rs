@@ -17,6 +17,7 @@ mod handle;
 mod jobs;
 mod owner;
 mod planning;
+mod powershell;
 mod probe;
 mod refusal;
 mod room;
@@ -33,6 +34,7 @@ pub use command::{Command, ConvertImage, CreateMachine, ImportMode, JobAction, M
 pub use event::{Answer, Event, JobId, JobKind, JobPhase, JobState, LatencyReport, Plan, Refusal, RefusalKind};
 pub use handle::EngineHandle;
 pub use planning::{AgentState, Expected, Pin, PlanState, VolumeHistory};
+pub use powershell::{has_powershell, powershell};
 pub use serve::{guest_is_left, serve};
 pub use state::{LibraryState, MachineState, Place, Power};
 pub use worker::{Engine, EngineOptions, SubscriberId};

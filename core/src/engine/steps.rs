@@ -193,6 +193,7 @@ impl Engine {
                     Outcome::Done(text) => Answer::Done(text),
                     Outcome::Planned(plan) => Answer::Plan(plan),
                     Outcome::Inspected(seen) => Answer::Inspected(seen),
+                    Outcome::Diagnosed(found) => Answer::Diagnosed(found),
                 });
                 self.publish_changes();
                 if let Some(state) = state {

@@ -4,14 +4,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use serde::Serialize;
+
 use super::journal::{JOURNAL_FORMAT, JournalFile};
+use super::reserve::RESERVE;
 use super::{History, Journal, Result, StoreError, json, recovery};
 use crate::clock::SharedClock;
 use crate::host_file::{Access, Host, HostLock, SharedHost};
 use crate::snapshot::{ImageId, Machine, Snapshot, SwitchRecord, validate};
 use crate::units::ByteCount;
 
-pub(super) const MANIFEST: &str = "machine.json";
+/// What says that a folder is a machine of this program.
+pub const MANIFEST: &str = "machine.json";
 pub(super) const MANIFEST_FORMAT: &str = "snaptree-machine";
 pub(super) const JOURNAL: &str = "journal.json";
 pub(super) const LOCK: &str = "machine.lock";
@@ -86,18 +90,23 @@ impl MachineStore {
             }
         }
         remove_trials(&**host, dir);
-        // What a killed process has published last counts from now on, so it mustn't be lost with the power any more.
-        host.flush_dir(dir).map_err(|error| StoreError::io(dir, "flush the folder", error))?;
+        let mut journal = None;
         if host.exists(&dir.join(JOURNAL)) {
-            let journal = Self::read_journal(host, dir)?;
-            if journal.machine != store.machine.id {
+            let read = Self::read_journal(host, dir)?;
+            if read.machine != store.machine.id {
                 return Err(StoreError::invalid(&dir.join(JOURNAL), "machine", "is another machine's"));
             }
-            if let Some(problem) = journal.entry.problem(&store.machine) {
+            if let Some(problem) = read.entry.problem(&store.machine) {
                 return Err(StoreError::invalid(&dir.join(JOURNAL), "entry", problem));
             }
-            store.check_places(Some(&journal.entry))?;
-            store.journal = Some(journal.entry);
+            store.check_places(Some(&read.entry))?;
+            journal = Some(read.entry);
+        }
+        store.keep_reserve();
+        // What a killed process has published last counts from now on, so it mustn't be lost with the power any more.
+        host.flush_dir(dir).map_err(|error| StoreError::io(dir, "flush the folder", error))?;
+        if journal.is_some() {
+            store.journal = journal;
             store.recovered.0 = recovery::recover(&mut store)?;
         }
         recovery::settle_merges(&store)?;
@@ -106,7 +115,9 @@ impl MachineStore {
 
     /// Whether another process owns the machine now.
     pub fn is_in_use(host: &SharedHost, dir: &Path) -> bool {
-        host.lock(&dir.join(LOCK)).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+        // Nothing is created where nobody has ever opened it.
+        host.exists(&dir.join(LOCK))
+            && host.lock(&dir.join(LOCK)).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
     }
 
     pub(super) fn with(host: &SharedHost, clock: &SharedClock, dir: &Path, machine: Machine, lock: Box<dyn HostLock>) -> Self {
@@ -213,7 +224,7 @@ impl MachineStore {
         machine.generation = self.machine.generation + 1;
         validate(&machine)
             .map_err(|problems| StoreError::invalid(&path, "the next manifest can't be right", problems.join("; ")))?;
-        let published = json::publish(&*self.host, &path, &machine, "publish the manifest");
+        let published = self.publish_json(MANIFEST, &machine, "publish the manifest");
         let Err(error) = published else {
             self.machine = machine;
             return Ok(());
@@ -225,6 +236,15 @@ impl MachineStore {
             return if self.host.flush_dir(&self.dir).is_ok() { Ok(()) } else { Err(error) };
         }
         Err(error)
+    }
+
+    /// Replaces a file of the machine's; where there is no room for it, with what was kept for that.
+    fn publish_json<T: Serialize>(&self, name: &str, value: &T, operation: &'static str) -> Result<()> {
+        let publish = || json::publish(&*self.host, &self.dir.join(name), value, operation);
+        match publish() {
+            Err(error) if error.is_full() && self.give_reserve() => publish(),
+            published => published,
+        }
     }
 
     /// Writes the journal, durably. Refused while there is one.
@@ -243,7 +263,7 @@ impl MachineStore {
     /// Replaces the journal, durably.
     pub(super) fn write_journal(&mut self, journal: Journal) -> Result<()> {
         let file = JournalFile { format: JOURNAL_FORMAT.into(), version: 1, machine: self.machine.id, entry: journal.clone() };
-        json::publish(&*self.host, &self.dir.join(JOURNAL), &file, "write the journal")?;
+        self.publish_json(JOURNAL, &file, "write the journal")?;
         self.journal = Some(journal);
         Ok(())
     }
@@ -284,7 +304,7 @@ impl MachineStore {
     /// Files in the folder that nothing names. An image's side files belong to it.
     pub fn orphans(&self) -> Result<Vec<Orphan>> {
         let named = self.named_files();
-        let own = [MANIFEST, JOURNAL, LOCK, HISTORY, CONSOLE].map(PathBuf::from);
+        let own = [MANIFEST, JOURNAL, LOCK, HISTORY, RESERVE, CONSOLE].map(PathBuf::from);
         let mut orphans = Vec::new();
         let mut folders = vec![(PathBuf::new(), 0)];
         while let Some((folder, depth)) = folders.pop() {

@@ -23,6 +23,7 @@ mod machine_store;
 mod names;
 mod operations;
 mod recovery;
+mod reserve;
 mod take;
 
 #[cfg(test)]
@@ -34,5 +35,5 @@ pub use history::{History, HistoryRecord};
 pub use import::{ImportControl, ImportRequest};
 pub use journal::{ChangeRecord, CreateRecord, Journal, NewLeaf, TakeRecord};
 pub use library::{Found, Library, NewMachine, Scan};
-pub use machine_store::{CONSOLE, MachineStore, Orphan, Recovered, TRIAL};
+pub use machine_store::{CONSOLE, MANIFEST, MachineStore, Orphan, Recovered, TRIAL};
 pub use take::{Prepared, PreparedLeaf};

@@ -68,7 +68,7 @@ impl SocketTarget {
         let machine = if random.chance(1, 2) { self.machine } else { MachineId(Uuid::from_u128(random.next_u64().into())) };
         let snapshot = SnapshotId(Uuid::nil());
         let label: String = (0..random.below(40)).map(|_| char::from(random.below(128) as u8)).collect();
-        match random.below(14) {
+        match random.below(16) {
             0 => Command::Rescan,
             1 => Command::OpenFolder(label.into()),
             2 => Command::CloseFolder("/".into()),
@@ -89,7 +89,9 @@ impl SocketTarget {
             9 => Command::Delete { machine, snapshots: vec![snapshot; random.below(9) as usize], subtree: true, free_now: true },
             10 => Command::Merge { machine, disk: Some(DiskId(label)), limit: Some(ByteRate(-1e300)), until: None },
             11 => Command::Job { machine, action: JobAction::Cancel },
-            12 => Command::Verify { machine, at: Some(snapshot) },
+            12 => Command::Diagnose(label.into()),
+            13 => Command::Inspect { image: label.clone().into(), folders: vec![label.into()] },
+            14 => Command::Verify { machine, at: Some(snapshot) },
             _ => Command::Undelete { machine, snapshot },
         }
     }

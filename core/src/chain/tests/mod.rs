@@ -6,6 +6,7 @@ use crate::testing::{RamImage, Random, ReferenceDisk};
 
 mod cache;
 mod convert;
+mod full;
 mod gate;
 mod inspect;
 mod parallel;

@@ -41,7 +41,7 @@ impl VhdxImage {
         let mut taken: Vec<(u64, u64)> = Vec::new();
         let mut partial_chunks: Vec<u64> = Vec::new();
         self.each_entry(g, |_, block, entry| {
-            let Some(block) = block else { return Ok(()) };
+            let Some(block) = block.filter(|_| !problems.are_enough()) else { return Ok(()) };
             match self.checked_entry(g, block, entry) {
                 Err(error) => problems.push(error.to_string()),
                 Ok((_, state)) => {
@@ -59,6 +59,9 @@ impl VhdxImage {
         for chunk in 0..g.block_count().div_ceil(g.chunk_ratio) {
             // The last chunk's entry is missing where there is no parent.
             if !g.has_parent && (chunk + 1) * g.chunk_ratio >= g.block_count() {
+                break;
+            }
+            if problems.are_enough() {
                 break;
             }
             let block = chunk * g.chunk_ratio;

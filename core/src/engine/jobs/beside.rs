@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::chain::Inspection;
 use crate::clock::SharedClock;
+use crate::diagnose::Diagnosis;
 use crate::engine::admission::job_state;
 use crate::engine::entry::Active;
 use crate::engine::worker::SubscriberId;
@@ -39,6 +40,8 @@ pub(in crate::engine) enum Outcome {
     Planned(Box<Plan>),
     /// What was seen.
     Inspected(Box<Inspection>),
+    /// What was found in a folder.
+    Diagnosed(Box<Diagnosis>),
 }
 
 type Ended = Result<Outcome, Refusal>;
@@ -137,7 +140,7 @@ impl Beside {
             state.phase = match &ended {
                 Ok(Outcome::Imported(_, machine)) => JobPhase::Done(format!("{} is in the library", machine.name)),
                 Ok(Outcome::Done(text)) => JobPhase::Done(text.clone()),
-                Ok(Outcome::Planned(_) | Outcome::Inspected(_)) => JobPhase::Done(String::new()),
+                Ok(Outcome::Planned(_) | Outcome::Inspected(_) | Outcome::Diagnosed(_)) => JobPhase::Done(String::new()),
                 Err(refusal) if self.shared.cancelled.load(Ordering::Relaxed) => JobPhase::Cancelled(refusal.reason.clone()),
                 Err(refusal) => JobPhase::Failed(refusal.reason.clone()),
             };

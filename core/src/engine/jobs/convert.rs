@@ -49,6 +49,21 @@ pub(in crate::engine) fn convert(
     Ok(if mode == Mode::Do { job } else { job.quietly() })
 }
 
+/// Begins to look at all images of a folder.
+pub(in crate::engine) fn diagnose(
+    host: &SharedHost,
+    folder: PathBuf,
+    from: (SubscriberId, RequestId),
+    clock: &SharedClock,
+) -> Result<Beside, Refusal> {
+    let host = host.clone();
+    let job = Beside::start((JobKind::Convert, String::new()), "nothing was changed", from, clock, move |_| {
+        let found = crate::diagnose::diagnose(&host, &folder).map_err(|error| Refusal::failed(error.to_string()))?;
+        Ok(Outcome::Diagnosed(Box::new(found)))
+    })?;
+    Ok(job.quietly())
+}
+
 /// Begins to look.
 pub(in crate::engine) fn inspect(
     host: &SharedHost,

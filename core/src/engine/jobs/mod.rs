@@ -21,7 +21,7 @@ use crate::snapshot::MachineId;
 use crate::units::ByteCount;
 
 pub(super) use beside::{Beside, BesideEnd, Outcome};
-pub(super) use convert::{convert, inspect};
+pub(super) use convert::{convert, diagnose, inspect};
 pub(super) use import::import;
 
 /// What a step works with.
@@ -121,6 +121,7 @@ pub(super) fn for_command(command: &Command) -> Option<(JobKind, Box<dyn Job>)> 
         | Command::Import { .. }
         | Command::Convert(_)
         | Command::Inspect { .. }
+        | Command::Diagnose(_)
         | Command::Remove { .. }
         | Command::Job { .. } => return None,
     })

@@ -4,6 +4,7 @@ mod agent;
 mod beside;
 mod merging;
 mod planning;
+mod powershell;
 mod probe;
 mod random;
 mod room;

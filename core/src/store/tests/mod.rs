@@ -5,6 +5,7 @@ mod files;
 mod foreign;
 mod hostile;
 mod hyperv;
+mod reserve;
 
 use std::collections::BTreeMap;
 use std::path::Path;

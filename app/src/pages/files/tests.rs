@@ -1,0 +1,89 @@
+//! The page of files in the real window, with what the engine's diagnosis of real images says.
+
+use std::path::Path;
+
+use egui::accesskit::Role;
+use egui_kittest::kittest::Queryable;
+use snaptree_core::diagnose::diagnose;
+use snaptree_core::disk::{self, CreateOptions, ImageFormat};
+use snaptree_core::engine::{Answer, Command, Event};
+use snaptree_core::host_file::OsHost;
+use snaptree_core::units::ByteCount;
+
+use crate::model::fabricated;
+use crate::tests::{Fake, Window, window};
+
+/// A folder with a chain of three whose middle was lost, an image without one, and a file that is none.
+fn broken(folder: &Path) {
+    let host = OsHost::shared();
+    let options = CreateOptions::dynamic(ByteCount::mib(8));
+    let base = disk::create(&host, &folder.join("sql.vhdx"), ImageFormat::Vhdx, &options).expect("a base");
+    base.freeze().expect("frozen");
+    let middle = disk::create_child(&host, &folder.join("middle.avhdx"), &*base, None).expect("a child");
+    middle.freeze().expect("frozen");
+    drop(disk::create_child(&host, &folder.join("top.avhdx"), &*middle, None).expect("a child"));
+    drop(disk::create(&host, &folder.join("other.vhdx"), ImageFormat::Vhdx, &options).expect("an image"));
+    std::fs::remove_file(folder.join("middle.avhdx")).expect("removed");
+    std::fs::write(folder.join("garbage.vhd"), vec![7; 4096]).expect("written");
+}
+
+fn answer(window: &mut Window, fake: &Fake, files: &Path) {
+    let (id, folder) = fake
+        .asked
+        .borrow()
+        .iter()
+        .rev()
+        .find_map(|request| match &request.command {
+            Command::Diagnose(folder) => Some((request.id, folder.clone())),
+            _ => None,
+        })
+        .expect("a folder is looked at");
+    assert!(!folder.as_os_str().is_empty());
+    let found = diagnose(&OsHost::shared(), files).expect("a diagnosis");
+    fake.events.borrow_mut().push_back(Event::Answer { request: id, answer: Ok(Answer::Diagnosed(Box::new(found))) });
+    window.run_steps(4);
+}
+
+#[test]
+fn what_is_wrong_is_shown_file_by_file() {
+    let (screens, files) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    broken(files.path());
+    let (mut window, fake) = window([1280.0, 800.0], 1.0, egui::Theme::Dark, fabricated::events(screens.path()));
+    window.run_steps(4);
+    window.get_by_role_and_label(Role::Tab, "Files").click();
+    window.run_steps(4);
+    window.get_by_label("Looking at the images…");
+    answer(&mut window, &fake, files.path());
+    window.get_by_label_contains("top.avhdx, orphaned");
+    window.get_by_label_contains("garbage.vhd, broken");
+    window.get_by_label_contains("other.vhdx, unclaimed");
+    if let Some(out) = std::env::var_os("SNAPTREE_PICTURES").map(std::path::PathBuf::from) {
+        window.get_by_label_contains("top.avhdx, orphaned").click();
+        window.run_steps(4);
+        window.render().expect("a picture").save(out.join("files.png")).expect("written");
+    }
+    let asked = || fake.asked.borrow().iter().filter(|request| matches!(request.command, Command::Diagnose(_))).count();
+    assert_eq!(asked(), 1, "it is asked once");
+
+    window.get_by_label_contains("other.vhdx, unclaimed").click();
+    window.run_steps(4);
+    window.key_press(egui::Key::ArrowDown);
+    window.run_steps(4);
+    window.get_by_role_and_label(Role::Button, "Look into it…").click();
+    window.run_steps(4);
+    let looked = fake
+        .asked
+        .borrow()
+        .iter()
+        .any(|request| matches!(&request.command, Command::Inspect { image, .. } if image.ends_with("sql.vhdx")));
+    assert!(looked, "the next row was chosen by its key: {:?}", fake.asked.borrow().last());
+    window.key_press(egui::Key::Escape);
+    window.run_steps(4);
+
+    window.get_by_label_contains("OLDHOST (Hyper-V), folder").click();
+    window.run_steps(4);
+    assert_eq!(asked(), 2, "another folder is looked at");
+    window.key_press(egui::Key::F5);
+    window.run_steps(4);
+    assert_eq!(asked(), 3, "and again when somebody says so");
+}
