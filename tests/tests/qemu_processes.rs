@@ -342,7 +342,7 @@ fn a_linux_whose_owner_is_killed_again_and_again_loses_nothing() -> Result<()> {
         if let Some(mut under_way) = under_way {
             under_way.wait()?;
         }
-        flushed = lab.flushes_beyond(flushed + 5)?;
+        flushed = lab.flushes_beyond(lab.flushed()? + 5)?;
         ensure!(lab.guest(&sockets)? == guest, "the same guest");
         wait_until("it is known to run", || Ok(lab.power()? == "running"))?;
     }

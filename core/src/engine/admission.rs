@@ -192,6 +192,7 @@ impl Engine {
             Command::Merge { disk, .. } => rules::merge(machine, &context, disk.as_ref()),
             Command::EmptyTrash { .. } => rules::empty_trash(machine, &context),
             Command::SetSettings { .. } => rules::settings(&context),
+            Command::SetHardware { .. } => rules::hardware(machine, &context),
             Command::Remove { delete_files, .. } => rules::remove(machine, &context, *delete_files),
             _ if context.read_only => {
                 return Err(Refusal::rule("this folder is only looked at; adopt it to change anything"));
