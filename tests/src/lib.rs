@@ -8,6 +8,8 @@ pub mod content;
 pub mod desktop;
 pub mod doors;
 pub mod driver;
+#[cfg(unix)]
+pub mod guest;
 pub mod kept;
 pub mod lab;
 pub mod measure;

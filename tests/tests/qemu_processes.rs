@@ -13,30 +13,97 @@ use snaptree_core::disk::{self, ImageFormat};
 use snaptree_core::host_file::{Access, OsHost};
 use snaptree_core::testing::NbdClient;
 use snaptree_tests::boot_sector::{self, RING, SECTOR, boot_sector, processes_with, qemu, ring, wait_until};
+use snaptree_tests::guest::{Linux, Said, said};
 use snaptree_tests::program::{Home, program};
+use snaptree_tests::witness::skip;
 
-/// A library with one machine, whose disk has the boot sector.
+/// A library with one machine.
 struct Lab {
     home: Home,
+    /// Who runs the program.
+    user: Option<u32>,
 }
 
 impl Lab {
+    /// Its disk has the boot sector.
     fn new() -> Result<Self> {
-        let lab = Self { home: Home::new() };
-        lab.done(&["machine", "create", "GUEST", "--kind", "qemu", "--disk", "8M", "--memory", "32M"])?;
-        let image = disk::open(
-            &OsHost::shared(),
-            &lab.folder()?.join("Virtual Hard Disks/disk0.vhdx"),
-            ImageFormat::Vhdx,
-            Access::Write,
-        )?;
-        image.write_at(&boot_sector(), 0)?;
+        Self::with(None, &["--disk", "8M", "--memory", "32M"], &boot_sector())
+    }
+
+    /// It is created with these options; its disk begins with this content.
+    fn with(user: Option<u32>, options: &[&str], content: &[u8]) -> Result<Self> {
+        let lab = Self { home: Home::new(), user };
+        let owned = |path: &Path| match user {
+            Some(user) => std::os::unix::fs::chown(path, Some(user), Some(user)),
+            None => Ok(()),
+        };
+        for folder in [lab.home.path().to_path_buf()].into_iter().chain(["data", "run"].map(|name| lab.home.path().join(name))) {
+            owned(&folder)?;
+        }
+        lab.done(&[&["machine", "create", "GUEST", "--kind", "qemu"], options].concat())?;
+        let base = lab.folder()?.join("Virtual Hard Disks/disk0.vhdx");
+        let image = disk::open(&OsHost::shared(), &base, ImageFormat::Vhdx, Access::Write)?;
+        for (index, part) in content.chunks(1 << 20).enumerate().filter(|(_, part)| part.iter().any(|byte| *byte != 0)) {
+            image.write_at(part, (index << 20) as u64)?;
+        }
         image.freeze()?;
         Ok(lab)
     }
 
+    /// With a Linux that counts.
+    fn linux(user: Option<u32>, linux: &Linux) -> Result<Self> {
+        let boot = linux.boot();
+        let (kernel, initrd) = (boot.kernel.display().to_string(), boot.initrd.context("a file system")?.display().to_string());
+        let options =
+            ["--disk", "64M", "--memory", "160M", "--kernel", &kernel, "--initrd", &initrd, "--append", &boot.command_line];
+        Self::with(user, &options, &linux.file_system(64 << 20)?)
+    }
+
+    /// What the guest has said.
+    fn said(&self) -> Result<Vec<Said>> {
+        let bytes = std::fs::read(self.home.path().join("data/snaptree/machines/GUEST/console.log"))?;
+        said(&String::from_utf8_lossy(&bytes))
+    }
+
+    /// The record that was flushed last, as far as it was said.
+    fn flushed(&self) -> Result<u64> {
+        Ok(self
+            .said()?
+            .iter()
+            .rev()
+            .find_map(|said| if let Said::Done(number, _) = said { Some(*number) } else { None })
+            .unwrap_or(0))
+    }
+
+    /// Waits until a record after this one is flushed.
+    fn flushes_beyond(&self, number: u64) -> Result<u64> {
+        let (began, mut flushed) = (Instant::now(), 0);
+        wait_until("records are flushed", || {
+            flushed = self.flushed()?;
+            Ok(flushed > number)
+        })
+        .with_context(|| format!("{flushed} is the last, {number} wasn't passed"))?;
+        println!("    {flushed} is flushed after {:.1?}", began.elapsed());
+        Ok(flushed)
+    }
+
+    /// The whole disk of the machine, which is off.
+    fn content(&self) -> Result<Vec<u8>> {
+        let manifest: Value = serde_json::from_slice(&std::fs::read(self.folder()?.join("machine.json"))?)?;
+        let leaf = manifest["now"]["images"]["disk0"].as_str().context("a leaf")?;
+        let file = self.folder()?.join(manifest["images"][leaf]["file"].as_str().context("its file")?);
+        let chain = Chain::open(&OsHost::shared(), &file, Access::Look, &Gate::new([self.folder()?]))?;
+        let mut content = vec![0; chain.virtual_size().0 as usize];
+        chain.read_at(&mut content, 0)?;
+        Ok(content)
+    }
+
     fn command(&self, args: &[&str]) -> Command {
         let mut command = self.home.command(&program());
+        if let Some(user) = self.user {
+            std::os::unix::process::CommandExt::gid(&mut command, user);
+            std::os::unix::process::CommandExt::uid(&mut command, user);
+        }
         command.args(args).stdin(Stdio::null());
         command
     }
@@ -127,11 +194,11 @@ fn writes_beyond(sockets: &Path, number: u64) -> Result<u64> {
 
 /// The newest record of the machine, which is off; none may be missing.
 fn newest(lab: &Lab) -> Result<u64> {
-    let manifest: Value = serde_json::from_slice(&std::fs::read(lab.folder()?.join("machine.json"))?)?;
-    let leaf = manifest["now"]["images"]["disk0"].as_str().context("a leaf")?;
-    let file = lab.folder()?.join(manifest["images"][leaf]["file"].as_str().context("its file")?);
-    let chain = Chain::open(&OsHost::shared(), &file, Access::Look, &Gate::new([lab.folder()?]))?;
-    boot_sector::newest(|buf, offset| chain.read_at(buf, offset))
+    let content = lab.content()?;
+    boot_sector::newest(|buf, offset| {
+        buf.copy_from_slice(&content[offset as usize..][..buf.len()]);
+        Ok(())
+    })
 }
 
 #[test]
@@ -244,4 +311,94 @@ fn a_guest_without_anybody_is_told_of_and_taken_over_or_turned_off() -> Result<(
     std::fs::remove_file(sockets.with_extension("log")).ok();
     std::fs::remove_file(sockets.with_extension("sock")).ok();
     lab.nothing_is_left(&sockets)
+}
+
+#[test]
+fn a_linux_whose_owner_is_killed_again_and_again_loses_nothing() -> Result<()> {
+    let Some(linux) = Linux::prepare()? else { return Ok(()) };
+    let lab = Lab::linux(None, &linux)?;
+    lab.done(&["machine", "start", "GUEST"])?;
+    let sockets = lab.sockets()?;
+    let guest = lab.guest(&sockets)?;
+    let mut flushed = lab.flushes_beyond(10)?;
+    let in_background = |args: &[&str]| lab.command(args).stdout(Stdio::null()).stderr(Stdio::null()).spawn();
+    for round in 0..6_u64 {
+        // In the middle of its writes, of a take, and of a merge.
+        let label = format!("cut {round}");
+        let under_way = match round % 3 {
+            0 => None,
+            1 => Some(in_background(&["snapshot", "take", "GUEST", &label])?),
+            _ => {
+                for label in [&*format!("a{round}"), &*format!("b{round}")] {
+                    lab.done(&["snapshot", "take", "GUEST", label, "--no-memory"])?;
+                    flushed = lab.flushes_beyond(flushed + 3)?;
+                }
+                lab.done(&["snapshot", "delete", "GUEST", &format!("a{round}")])?;
+                Some(in_background(&["merge", "GUEST", "--limit", "100K"])?)
+            }
+        };
+        sleep(Duration::from_millis(60 + 40 * round));
+        kill(lab.owner()?)?;
+        if let Some(mut under_way) = under_way {
+            under_way.wait()?;
+        }
+        flushed = lab.flushes_beyond(lab.flushed()? + 5)?;
+        ensure!(lab.guest(&sockets)? == guest, "the same guest");
+        wait_until("it is known to run", || Ok(lab.power()? == "running"))?;
+    }
+    let (code, text) = lab.ask(&["merge", "GUEST"])?;
+    ensure!(code == Some(0) || text.contains("No merge is due"), "{text}");
+    lab.done(&["machine", "stop", "GUEST"])?;
+    let said = lab.said()?;
+    ensure!(said.last() == Some(&Said::Bye), "{:?}", said.last());
+    ensure!(said.iter().filter(|said| matches!(said, Said::Ready(_))).count() == 1, "it has never begun anew");
+    assert_eq!(linux.records(&lab.content()?)?, lab.flushed()?, "every record is there");
+    lab.nothing_is_left(&sockets)
+}
+
+#[test]
+fn where_writes_cannot_be_tracked_it_stands_still_and_that_is_said_before() -> Result<()> {
+    const NOBODY: u32 = 65534;
+    let Some(linux) = Linux::prepare()? else { return Ok(()) };
+    let is_root = Command::new("id").arg("-u").output()?.stdout == b"0\n";
+    if !is_root {
+        skip("only root can become another user, who mustn't track writes");
+        return Ok(());
+    }
+    if std::fs::read("/proc/sys/vm/unprivileged_userfaultfd")? != b"0\n" {
+        skip("every user may track writes here");
+        return Ok(());
+    }
+    let lab = Lab::linux(Some(NOBODY), &linux)?;
+    lab.done(&["machine", "start", "GUEST"])?;
+    let shown = lab.show()?;
+    ensure!(shown["outside"]["stands_still_to_save"].is_string(), "{shown}");
+    let sockets = lab.sockets()?;
+    let mut flushed = lab.flushes_beyond(10)?;
+    let said = lab.done(&["snapshot", "take", "GUEST", "still", "--what-if"])?;
+    ensure!(said.contains("stands still for about"), "{said}");
+    for label in ["still", "again"] {
+        let said = lab.done(&["snapshot", "take", "GUEST", label])?;
+        println!("{said}");
+        flushed = lab.flushes_beyond(flushed + 5)?;
+    }
+    lab.done(&["machine", "pause", "GUEST"])?;
+    let before = std::fs::read(lab.home.path().join("data/snaptree/machines/GUEST/console.log"))?.len();
+    lab.done(&["snapshot", "apply", "GUEST", "still", "--no-safety"])?;
+    let first = || -> Result<Option<Said>> {
+        let bytes = std::fs::read(lab.home.path().join("data/snaptree/machines/GUEST/console.log"))?;
+        Ok(said_after(&bytes, before)?.first().copied())
+    };
+    wait_until("it goes on", || Ok(first()?.is_some()))?;
+    let back = first()?.context("a record")?;
+    ensure!(matches!(back, Said::Begin(number) | Said::Done(number, _) if number < flushed), "{back:?}, {flushed} before");
+    wait_until("it goes on", || Ok(lab.flushed()? > flushed))?;
+    lab.done(&["machine", "stop", "GUEST"])?;
+    assert_eq!(linux.records(&lab.content()?)?, lab.flushed()?, "every record is there");
+    lab.nothing_is_left(&sockets)
+}
+
+/// What was said from a place on.
+fn said_after(console: &[u8], from: usize) -> Result<Vec<Said>> {
+    said(&String::from_utf8_lossy(&console[from.min(console.len())..]))
 }

@@ -63,12 +63,20 @@ fn verified(output: &Output, report: &VerifyReport) -> Done {
 /// A plan, one fact a line.
 pub fn lines(plan: &Plan, machine: Option<&Machine>) -> Vec<String> {
     match plan {
-        Plan::Take { images, depth, memory, free } => {
+        Plan::Take { images, depth, memory, free, pause } => {
             let memory = match *memory {
                 ByteCount::ZERO => "no memory is saved".into(),
                 memory => format!("{} of memory are saved", bytes(memory)),
             };
-            vec![format!("{}, chains of {depth}; {memory}; {} are free.", count(*images as usize, "new image"), bytes(*free))]
+            let images = count(*images as usize, "new image");
+            let mut lines = vec![format!("{images}, chains of {depth}; {memory}; {} are free.", bytes(*free))];
+            lines.extend(pause.map(|pause| {
+                let about = short_duration(pause);
+                format!(
+                    "It stands still for about {about}: this user may not track a machine's writes while its memory is saved."
+                )
+            }));
+            lines
         }
         Plan::Apply { to_trash, memory } => {
             let mut lines = vec![if *memory {

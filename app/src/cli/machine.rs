@@ -1,17 +1,18 @@
 //! `machine`: create, list, show, start, stop, resize, remove, import.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use snaptree_core::cost::{MergeTotal, freeable, merges_due, node_cost};
 use snaptree_core::disk::ImageFormat;
-use snaptree_core::engine::{Command, CreateMachine, ImportMode, MachineState, Place, Power};
+use snaptree_core::engine::{Answer, Command, CreateMachine, ImportMode, MachineState, Place, Plan, Power};
 use snaptree_core::snapshot::{Boot, DiskBus, Hardware, MachineKind, NodeRef, Settings, WorkloadProfile};
 use snaptree_core::units::ByteCount;
 
 use super::client::Client;
+use super::foreign::Foreign;
 use super::output::{Align, Output, table};
-use super::{Common, Done, Failure, json, names, parse, screen};
+use super::{Common, Done, Failure, answers, json, names, parse, screen};
 use crate::text::{self, bytes, count, merge, no_room, power};
 
 #[derive(Debug, Subcommand)]
@@ -86,6 +87,17 @@ pub enum Verb {
         /// The machine's name or identifier.
         name: String,
     },
+    /// Changes what a machine that QEMU runs consists of, or lets QEMU run one that is known by its disks only. What isn't
+    /// given stays.
+    Hardware {
+        /// The machine's name or identifier.
+        name: String,
+        /// Its memory.
+        #[arg(long, value_name = "SIZE", value_parser = parse::size)]
+        memory: Option<ByteCount>,
+        #[command(flatten)]
+        computer: Computer,
+    },
     /// Changes a machine's settings; what isn't given stays.
     Set {
         /// The machine's name or identifier.
@@ -130,7 +142,8 @@ pub enum Verb {
         #[arg(long)]
         delete_files: bool,
     },
-    /// Brings a chain of images in as a machine, copied unless --move is given.
+    /// Brings a chain of images in as a machine, copied unless --move is given. Images of other programs (raw, qcow2, VMDK,
+    /// VDI) are converted by qemu-img.
     Import {
         /// The leaf of the chain, or a folder with it.
         path: PathBuf,
@@ -140,6 +153,14 @@ pub enum Verb {
         /// Moves the files instead of copying them.
         #[arg(long = "move")]
         moves: bool,
+        /// What runs the machine [default: nothing, it is known by its disks].
+        #[arg(long)]
+        kind: Option<Kind>,
+        /// Its memory [default: 1G].
+        #[arg(long, value_name = "SIZE", value_parser = parse::size)]
+        memory: Option<ByteCount>,
+        #[command(flatten)]
+        computer: Computer,
     },
 }
 
@@ -209,14 +230,24 @@ impl Computer {
     }
 
     fn hardware(self) -> Result<Hardware, Failure> {
-        let kernel = self.kernel.map(std::path::absolute).transpose()?;
-        let initrd = self.initrd.map(std::path::absolute).transpose()?;
-        let boot = kernel.map(|kernel| Boot { kernel, initrd, command_line: self.append.unwrap_or_default() });
-        let bus = match self.bus {
-            None | Some(Bus::Virtio) => DiskBus::Virtio,
+        self.changing(Hardware::default())
+    }
+
+    /// What isn't given stays.
+    fn changing(self, mut hardware: Hardware) -> Result<Hardware, Failure> {
+        if let Some(kernel) = self.kernel {
+            let kernel = std::path::absolute(kernel)?;
+            let initrd = self.initrd.map(std::path::absolute).transpose()?;
+            hardware.boot = Some(Boot { kernel, initrd, command_line: self.append.unwrap_or_default() });
+        }
+        hardware.bus = match self.bus {
+            None => hardware.bus,
+            Some(Bus::Virtio) => DiskBus::Virtio,
             Some(Bus::Sata) => DiskBus::Sata,
         };
-        Ok(Hardware { processors: self.processors.unwrap_or(1), bus, network: self.network, boot })
+        hardware.processors = self.processors.unwrap_or(hardware.processors);
+        hardware.network |= self.network;
+        Ok(hardware)
     }
 }
 
@@ -246,6 +277,13 @@ pub fn run(verb: Verb, common: &Common, output: &Output) -> Done {
         Verb::Stop { name, hard: true } => Command::TurnOff(client.machine(&name)?.machine.id),
         Verb::Pause { name } => Command::Pause(client.machine(&name)?.machine.id),
         Verb::Resume { name } => Command::Resume(client.machine(&name)?.machine.id),
+        Verb::Hardware { name, memory, computer } => {
+            let state = client.machine(&name)?;
+            let old = &state.machine.configuration;
+            let usual = if old.hardware.is_some() { old.memory } else { ByteCount::gib(1) };
+            let hardware = computer.changing(old.hardware.clone().unwrap_or_default())?;
+            Command::SetHardware { machine: state.machine.id, memory: memory.unwrap_or(usual), hardware }
+        }
         Verb::Set { name, pause_free, trash_hours, warn_depth, max_depth, warn_age_hours, warn_free, urgent_free } => {
             let state = client.machine(&name)?;
             let old = state.machine.settings.clone();
@@ -269,14 +307,53 @@ pub fn run(verb: Verb, common: &Common, output: &Output) -> Done {
             let state = if client.is_what_if() { client.counted(&name)? } else { client.machine(&name)? };
             Command::Remove { machine: state.machine.id, delete_files }
         }
-        Verb::Import { path, name, moves } => {
+        Verb::Import { path, name, moves, kind, memory, computer } => {
             let path = std::path::absolute(&path)?;
             let stem = || path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
             let name = name.or_else(stem).ok_or_else(|| Failure::usage("give the machine's name with --name"))?;
-            Command::Import { path, name, mode: if moves { ImportMode::Move } else { ImportMode::Copy } }
+            let runs_as = match kind {
+                Some(Kind::Qemu) => Some((memory.unwrap_or(ByteCount::gib(1)), computer.hardware()?)),
+                Some(Kind::Workload) => return Err(Failure::usage("the built-in machine makes its own disks")),
+                None if memory.is_some() || computer.is_given() => return Err(Failure::usage("give --kind qemu, which runs it")),
+                None => None,
+            };
+            let mode = if moves { ImportMode::Move } else { ImportMode::Copy };
+            return import(&mut client, (path, name, mode), runs_as, &common.library()?, output);
         }
     };
     client.carry_out(command, output)
+}
+
+/// Brings images in; QEMU runs the machine then, where that is asked for.
+fn import(
+    client: &mut Client,
+    (path, name, mode): (PathBuf, String, ImportMode),
+    runs_as: Option<(ByteCount, Hardware)>,
+    library: &Path,
+    output: &Output,
+) -> Done {
+    let (converted, path, mode) = match Foreign::of(&path) {
+        None if runs_as.is_none() => return client.carry_out(Command::Import { path, name, mode }, output),
+        None => (None, path, mode),
+        Some(_) if mode == ImportMode::Move => {
+            return Err(Failure::usage("an image of another format is converted and stays; leave --move out"));
+        }
+        Some(format) if client.is_what_if() => {
+            format.check(&path)?;
+            return answers::answer(output, None, &Answer::Plan(Box::new(Plan::Other)));
+        }
+        Some(format) => {
+            let converted = format.convert(&path, library)?;
+            let image = converted.image.clone();
+            (Some(converted), image, ImportMode::Move)
+        }
+    };
+    let answer = client.call(Command::Import { path, name, mode })?;
+    drop(converted);
+    if let (Answer::Created(machine), Some((memory, hardware))) = (&answer, runs_as) {
+        client.call(Command::SetHardware { machine: *machine, memory, hardware })?;
+    }
+    answers::answer(output, None, &answer)
 }
 
 fn list(client: &mut Client, output: &Output) -> Done {

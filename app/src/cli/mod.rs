@@ -14,6 +14,7 @@ mod answers;
 mod client;
 mod demo;
 mod disk;
+mod foreign;
 mod graph;
 mod json;
 mod machine;

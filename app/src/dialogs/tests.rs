@@ -242,7 +242,13 @@ fn a_computer_says_what_it_is_and_is_turned_off_only_after_a_question() {
     answer(
         &mut window,
         &fake,
-        Ok(Answer::Plan(Box::new(Plan::Take { images: 1, depth: 4, memory: ByteCount::mib(512), free: ByteCount::gib(9) }))),
+        Ok(Answer::Plan(Box::new(Plan::Take {
+            images: 1,
+            depth: 4,
+            memory: ByteCount::mib(512),
+            free: ByteCount::gib(9),
+            pause: None,
+        }))),
     );
     window.get_by_label_contains("The machine stands still while 512 MiB of memory are saved: writes to its memory");
     window.get_by_label("Copy as PowerShell").click();

@@ -203,6 +203,7 @@ impl Engine {
             Command::Merge { disk, .. } => rules::merge(machine, &context, disk.as_ref()),
             Command::EmptyTrash { .. } => rules::empty_trash(machine, &context),
             Command::SetSettings { .. } => rules::settings(&context),
+            Command::SetHardware { .. } => rules::hardware(machine, &context),
             Command::Remove { delete_files, .. } => rules::remove(machine, &context, *delete_files),
             _ if context.read_only => {
                 return Err(Refusal::rule("this folder is only looked at; adopt it to change anything"));
@@ -249,6 +250,10 @@ impl Engine {
                 depth: Tree::of(machine).chain_depth(NodeRef::Now) as u32 + 1,
                 memory: if *memory && running { machine.configuration.memory } else { ByteCount::ZERO },
                 free: entry.volume.free,
+                pause: entry
+                    .outside()
+                    .filter(|_| *memory)
+                    .and_then(|outside| outside.pause_to_save(machine.configuration.memory)),
             },
             Command::Apply { snapshot, safety, .. } => Plan::Apply {
                 to_trash: if safety.is_some() {

@@ -237,6 +237,15 @@ pub enum Command {
         /// All of them.
         settings: Settings,
     },
+    /// Change what a machine that QEMU runs consists of, or let QEMU run one that is known by its disks only.
+    SetHardware {
+        /// Which machine.
+        machine: MachineId,
+        /// Its memory, whole MiB.
+        memory: ByteCount,
+        /// What else it consists of.
+        hardware: Hardware,
+    },
     /// Make one of Now's disks larger.
     Resize {
         /// Of which machine.
@@ -344,6 +353,7 @@ impl Command {
             | Self::SetNote { machine, .. }
             | Self::Protect { machine, .. }
             | Self::SetSettings { machine, .. }
+            | Self::SetHardware { machine, .. }
             | Self::Resize { machine, .. }
             | Self::Merge { machine, .. }
             | Self::EmptyTrash { machine, .. }

@@ -15,6 +15,7 @@ use super::{Command, JobKind, JobPhase, JobState, LatencyReport, MachineState, P
 use crate::cost::{Calibration, VolumeState};
 use crate::snapshot::{self, Machine, PowerState};
 use crate::units::ByteRate;
+use crate::vm::Outside;
 
 /// A machine of the library, or one that a looked-at folder shows.
 pub(super) struct Entry {
@@ -129,6 +130,11 @@ impl Entry {
         self.owned.as_ref()?.running.as_ref()?.rate
     }
 
+    /// What is known of it where it runs here, as a process of its own.
+    pub fn outside(&self) -> Option<Outside> {
+        self.owned.as_ref()?.running.as_ref()?.guest.outside()
+    }
+
     /// The images that this process has open.
     pub fn open_images(&self) -> OpenImages {
         self.owned.as_ref().map(Owned::images).unwrap_or_default()
@@ -148,7 +154,7 @@ impl Entry {
             calibration: self.calibration.clone(),
             volume: self.volume.clone(),
             guest: self.guest_rate(),
-            outside: self.owned.as_ref().and_then(|owned| owned.running.as_ref()?.guest.outside()),
+            outside: self.outside(),
             probing: self.probe.is_some(),
             problems: self.problems.clone(),
         })

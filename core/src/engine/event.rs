@@ -150,6 +150,9 @@ pub enum Plan {
         memory: ByteCount,
         /// Free bytes of the volume.
         free: ByteCount,
+        /// About how long the machine stands still, where its memory can't be saved while it runs.
+        #[serde(default)]
+        pause: Option<Duration>,
     },
     /// Applying one.
     Apply {

@@ -113,7 +113,11 @@ impl Starting {
             let _ = log.take(2000).read_to_string(&mut text);
         }
         let last = text.lines().rev().find(|line| !line.trim().is_empty());
-        Some(last.map_or_else(|| format!("its owner process ended with {status}"), |line| line.trim().to_owned()))
+        Some(match last {
+            // It has said it as a program of its own.
+            Some(line) => line.trim().trim_start_matches("snaptree: ").to_owned(),
+            None => format!("its owner process ended with {status}"),
+        })
     }
 
     /// The process, to be reaped when it ends.

@@ -9,8 +9,8 @@ use uuid::Uuid;
 
 use super::trash::{collect, owned_files, prune, restore, waits_for};
 use super::{
-    AppliedRecord, Configuration, DiskId, Forest, Ghost, ImageId, ImageRecord, Machine, MergeRecord, Now, SavedMemory, Snapshot,
-    SnapshotId, TrashItem, TrashReason, Tree,
+    AppliedRecord, Configuration, DiskId, Forest, Ghost, Hardware, ImageId, ImageRecord, Machine, MachineKind, MergeRecord, Now,
+    SavedMemory, Snapshot, SnapshotId, TrashItem, TrashReason, Tree,
 };
 use crate::units::ByteCount;
 
@@ -238,6 +238,23 @@ pub fn edit(machine: &Machine, snapshot: SnapshotId, change: impl FnOnce(&mut Sn
         change(node);
     }
     Change::of(next)
+}
+
+/// Lets QEMU run the machine, with this memory and hardware. Its snapshots keep what they had, but for those of a machine
+/// that nothing ran before.
+pub fn hardware(machine: &Machine, memory: ByteCount, hardware: &Hardware) -> Machine {
+    let mut next = machine.clone();
+    let change = |configuration: &mut Configuration| {
+        configuration.memory = memory;
+        configuration.hardware = Some(hardware.clone());
+    };
+    change(&mut next.configuration);
+    if machine.kind != MachineKind::Qemu {
+        let ghosts = next.ghosts.values_mut().map(|ghost| &mut ghost.snapshot);
+        next.snapshots.values_mut().chain(ghosts).for_each(|node| change(&mut node.configuration));
+        next.kind = MachineKind::Qemu;
+    }
+    next
 }
 
 /// Makes one of Now's disks larger. Snapshots keep the size that they had.

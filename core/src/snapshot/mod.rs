@@ -28,7 +28,7 @@ use forest::Forest;
 
 pub use change::{
     Change, FileMove, Growth, Leaves, Stamp, Taken, TrashSelection, apply, begin_merge, clear_memory, delete, doomed_by_merge,
-    edit, empty_trash, finish_merge, keep_on_new_leaves, resize, save_memory, take, undelete, undo_apply,
+    edit, empty_trash, finish_merge, hardware, keep_on_new_leaves, resize, save_memory, take, undelete, undo_apply,
 };
 pub use hardware::{Boot, DiskBus, Hardware};
 pub use ids::{DiskId, ImageId, MachineId, SnapshotId};

@@ -155,6 +155,24 @@ pub fn settings(context: &Context) -> Verdict {
     changeable(context)
 }
 
+/// May it consist of something else from now on, or QEMU run it?
+pub fn hardware(machine: &Machine, context: &Context) -> Verdict {
+    changeable(context)?;
+    if machine.kind == MachineKind::Workload {
+        return no("The built-in machine has no hardware.", "Create a machine that QEMU runs.");
+    }
+    if context.power == PowerState::Running {
+        return no("The machine is running.", "Stop it: what runs it sees the change when it starts.");
+    }
+    if machine.now.memory.is_some() {
+        return no(
+            "The machine's memory is saved, and fits only the machine that it was.",
+            "Start it and stop it, or apply a snapshot without memory.",
+        );
+    }
+    Ok(())
+}
+
 /// May a disk of Now become larger?
 pub fn resize(machine: &Machine, context: &Context, disk: &DiskId, size: ByteCount) -> Verdict {
     const SECTOR: u64 = 4096;

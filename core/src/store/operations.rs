@@ -12,8 +12,8 @@ use crate::disk::{self, ImageFormat};
 use crate::fresh;
 use crate::host_file::Access;
 use crate::snapshot::{
-    self, Change, Context, DiskId, ImageId, ImageRecord, Leaves, MergeRecord, SavedMemory, Settings, Snapshot, SnapshotId, Stamp,
-    TrashItem, TrashSelection, rules,
+    self, Change, Context, DiskId, Hardware, ImageId, ImageRecord, Leaves, MergeRecord, SavedMemory, Settings, Snapshot,
+    SnapshotId, Stamp, TrashItem, TrashSelection, rules,
 };
 use crate::units::ByteCount;
 
@@ -118,6 +118,13 @@ impl MachineStore {
         self.ready(Ok(()))?;
         let mut next = self.machine.clone();
         next.settings = settings;
+        self.publish(next)
+    }
+
+    /// Lets QEMU run the machine, with this memory and hardware.
+    pub fn set_hardware(&mut self, memory: ByteCount, hardware: Hardware) -> Result<()> {
+        self.ready(rules::hardware(&self.machine, &Context::default()))?;
+        let next = snapshot::hardware(&self.machine, memory, &hardware);
         self.publish(next)
     }
 

@@ -1,5 +1,5 @@
 //! What changes the tree and moves or removes files, but moves no image's bytes: delete, undelete,
-//! rename, note, protect, settings, resize, empty the trash.
+//! rename, note, protect, settings, hardware, resize, empty the trash.
 
 use super::{Context, Job, Step};
 use crate::engine::{Answer, Command, Refusal};
@@ -42,6 +42,10 @@ impl Job for Edit {
             Command::SetSettings { settings, .. } => {
                 store.set_settings(settings.clone())?;
                 "the settings are changed".to_owned()
+            }
+            Command::SetHardware { memory, hardware, .. } => {
+                store.set_hardware(*memory, hardware.clone())?;
+                "QEMU runs it so from its next start on".to_owned()
             }
             Command::Resize { disk, size, .. } => {
                 store.resize(disk, *size)?;

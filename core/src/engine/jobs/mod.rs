@@ -103,6 +103,7 @@ pub(super) fn for_command(command: &Command) -> Option<(JobKind, Box<dyn Job>)> 
         | Command::SetNote { .. }
         | Command::Protect { .. }
         | Command::SetSettings { .. }
+        | Command::SetHardware { .. }
         | Command::Resize { .. } => (JobKind::Edit, Box::new(edit::Edit(command.clone()))),
         Command::EmptyTrash { .. } => (JobKind::EmptyTrash, Box::new(edit::Edit(command.clone()))),
         Command::Merge { disk, limit, until, .. } => (JobKind::Merge, Box::new(merge::Merge::new(disk.clone(), *limit, *until))),

@@ -81,6 +81,9 @@ impl Take {
             for chain in running.disks.values() {
                 chain.flush()?;
             }
+            if self.memory {
+                running.guest.ready_capture()?;
+            }
             let slow = running.guest.frame_is_slow();
             let before = slow.then(|| running.guest.frame());
             let clock = &context.options.clock;

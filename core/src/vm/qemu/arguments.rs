@@ -83,7 +83,8 @@ pub(super) fn arguments(
             DiskBus::Sata => ("ide-hd", Some(format!("ide.{index}"))),
         };
         let mut device = json!({
-            "driver": driver, "id": format!("disk{index}"), "drive": node, "bootindex": index,
+            // 0 is the kernel's that is started without a boot loader.
+            "driver": driver, "id": format!("disk{index}"), "drive": node, "bootindex": index + 1,
             "werror": "stop", "rerror": "stop",
         });
         if let Some(bus) = bus {
@@ -146,6 +147,7 @@ mod tests {
             "path=/run/a,,b/monitor,server=on",
             r#""export":"d,1""#,
             r#""server":{"path":"/run/a,b/disks","type":"unix"}"#,
+            r#"{"bootindex":1,"drive":"node0""#,
             r#""drive":"node1","driver":"virtio-blk-pci","id":"disk1","rerror":"stop","werror":"stop""#,
             "-netdev user",
             "-vnc unix:/run/a,,b/vnc",

@@ -14,7 +14,7 @@ use super::arguments::{arguments, disks, monitor, viewer};
 use super::find::{Acceleration, Qemu};
 use super::picture::picture;
 use super::process::{AT_ONCE, Process, START};
-use super::save::{Migration, Save, prepare};
+use super::save::{Migration, Save, forgotten, prepare};
 use crate::chain::BlockDevice;
 use crate::host_file::{Host, HostFile, OsHost};
 use crate::nbd::{Export, Server};
@@ -263,6 +263,9 @@ impl Guest for Running {
         // No request of it is under way when it is gone, whether it stood still before or not.
         self.process.end();
         self.flush()
+    }
+    fn ready_capture(&self) -> Result<()> {
+        forgotten(&self.process)
     }
     fn begin_capture(&self, file: Arc<dyn HostFile>, _id: Uuid) -> Result<Box<dyn MemorySave>> {
         let live = self.outside.stands_still_to_save.is_none();

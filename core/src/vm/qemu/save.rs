@@ -85,13 +85,7 @@ impl Save {
     /// writes can't be tracked, all of it is saved before this returns.
     pub fn begin(process: &Arc<Process>, file: Arc<dyn HostFile>, memory: ByteCount, live: bool) -> Result<Self> {
         let until = Instant::now() + TRACKING;
-        // A save right after the end of another one would hang QEMU.
-        while is_yankable(process)? {
-            if Instant::now() > until {
-                return Err(VmError::Refused("QEMU doesn't forget the save before".into()));
-            }
-            thread::sleep(POLL);
-        }
+        forgotten(process)?;
         let address = json!({"transport": "file", "filename": file.path(), "offset": 0});
         process.ask("migrate", json!({"channels": [{"channel-type": "main", "addr": address}]}))?;
         let save = Self { process: process.clone(), file, began: Instant::now(), memory, done: ByteCount::ZERO, ended: None };
@@ -113,6 +107,18 @@ impl Save {
     fn wrong(&self, text: impl Into<String>) -> DiskError {
         DiskError::refused(self.file.path(), text)
     }
+}
+
+/// Waits until QEMU has forgotten the save before: one right after its end would hang it.
+pub(super) fn forgotten(process: &Process) -> Result<()> {
+    let until = Instant::now() + TRACKING;
+    while is_yankable(process)? {
+        if Instant::now() > until {
+            return Err(VmError::Refused("QEMU doesn't forget the save before".into()));
+        }
+        thread::sleep(POLL);
+    }
+    Ok(())
 }
 
 /// Whether a save or load of before is still known to QEMU.
