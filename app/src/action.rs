@@ -131,6 +131,7 @@ verbs! {
     Undo: "Undo", "Take back the last deletion or apply of this machine", ctrl(Key::Z), [Row, Machine];
     Resize: "Resize a disk…", "Make a disk of this machine larger; snapshots keep the size that they had", None, [Machine];
     Settings: "Settings…", "From where on this machine is warned about, paused, or refused a snapshot", None, [Machine];
+    Hardware: "Hardware…", "Processors, memory, disks and network of this machine, which QEMU runs", None, [Machine];
     EmptyTrash: "Empty the trash…", "Remove what went to this machine's trash, and give its space back now", None, [Machine];
     Verify: "Verify", "Read every byte of this machine's disks back and compare it", None, [Machine];
     Adopt: "Adopt…", "Bring this machine into the library, so that it can be changed", None, [Toolbar, Machine];
@@ -211,6 +212,7 @@ impl Verb {
             Self::Start => !read_only && !power.is_some_and(Power::is_up),
             Self::Stop => !read_only && machine.is_some(),
             Self::BadUpdate | Self::Verify => !read_only && machine.is_some_and(|m| m.state.machine.kind != MachineKind::Qemu),
+            Self::Hardware => !read_only && machine.is_some_and(|m| m.state.machine.kind != MachineKind::Workload),
             Self::TurnOff | Self::Viewer => !read_only && machine.is_some_and(|m| m.state.machine.kind == MachineKind::Qemu),
             Self::Pause => !read_only && !matches!(power, Some(Power::Paused | Power::NoRoom)),
             Self::Resume => matches!(power, Some(Power::Paused | Power::NoRoom)),
@@ -334,6 +336,7 @@ impl Verb {
                 None => no("It has no disk."),
             },
             Self::Settings => said(rules::settings(&context)),
+            Self::Hardware => said(rules::hardware(m, &context)),
             Self::EmptyTrash => said(rules::empty_trash(m, &context)),
             Self::Remove => said(rules::remove(m, &context, false)),
             Self::Undo => match last_undoable(m) {

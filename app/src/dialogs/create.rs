@@ -3,9 +3,10 @@
 use egui::Ui;
 use snaptree_core::disk::ImageFormat;
 use snaptree_core::engine::{Command, CreateMachine};
-use snaptree_core::snapshot::{DiskBus, Hardware, MachineKind, WorkloadProfile};
+use snaptree_core::snapshot::{Hardware, MachineKind, WorkloadProfile};
 use snaptree_core::units::ByteCount;
 
+use super::hardware::{connections, processors};
 use super::{Foot, facts, field, focus_first};
 use crate::action::Action;
 use crate::model::Model;
@@ -61,9 +62,7 @@ impl Create {
             });
             ui.end_row();
             if self.is_computer() {
-                let label = ui.label("Processors");
-                ui.add(whole_number(&mut self.hardware.processors, 1..=255, 1, "")).labelled_by(label.id);
-                ui.end_row();
+                processors(ui, &mut self.hardware);
             }
             let label = ui.label("Memory");
             ui.add(whole_number(&mut self.memory_mib, 1..=65_536, 16, " MiB")).labelled_by(label.id);
@@ -95,23 +94,12 @@ impl Create {
             });
             ui.end_row();
             if self.is_computer() {
-                ui.label("Disks on");
-                ui.vertical(|ui| {
-                    ui.radio_value(
-                        &mut self.hardware.bus,
-                        DiskBus::Virtio,
-                        "virtio, which is quick and needs a driver in the guest",
-                    );
-                    ui.radio_value(&mut self.hardware.bus, DiskBus::Sata, "SATA, which every guest knows");
-                });
-                ui.end_row();
-                ui.label("Network");
-                ui.checkbox(&mut self.hardware.network, "A card behind your own connections");
+                connections(ui, &mut self.hardware);
             } else {
                 let label = ui.label("Seed");
                 ui.add(whole_number(&mut self.seed, 0..=u64::MAX, 1, "")).labelled_by(label.id);
+                ui.end_row();
             }
-            ui.end_row();
         });
         facts(ui, self.facts().map(str::to_owned));
         foot.label = "Create".into();

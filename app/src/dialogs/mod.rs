@@ -7,6 +7,7 @@ mod create;
 mod delete;
 mod disks;
 mod edit;
+mod hardware;
 mod import;
 mod inspect;
 mod merge;
@@ -23,6 +24,7 @@ pub use convert::Convert;
 pub use create::Create;
 pub use delete::Delete;
 pub use edit::{Note, Rename};
+pub use hardware::Hardware;
 pub use import::Import;
 pub use inspect::Inspect;
 pub use merge::{Merge, Plain, Remove};
@@ -73,6 +75,7 @@ pub enum Dialog {
     Remove(Remove),
     Resize(Resize),
     Settings(Settings),
+    Hardware(Hardware),
     EmptyTrash(Plain),
     TurnOff(MachineId),
     Windows(Windows),
@@ -99,6 +102,7 @@ impl Dialog {
             | Self::Note(_)
             | Self::Resize(_)
             | Self::Settings(_)
+            | Self::Hardware(_)
             | Self::TurnOff(_)
             | Self::Windows(_)
             | Self::OpenFolder(_) => {
@@ -166,6 +170,7 @@ impl Dialog {
             Self::Note(_) => "Note".into(),
             Self::Resize(d) => format!("Resize a disk of {}", machine(d.machine)),
             Self::Settings(d) => format!("Settings of {}", machine(d.machine)),
+            Self::Hardware(d) => format!("Hardware of {}", machine(d.machine)),
             Self::Remove(d) => format!("Remove {}", machine(d.machine)),
             Self::EmptyTrash(d) => format!("Empty the trash of {}", machine(d.machine)),
             Self::TurnOff(id) => format!("Turn {} off", machine(*id)),
@@ -190,6 +195,7 @@ impl Dialog {
             Self::Note(d) => d.show(ui, foot),
             Self::Resize(d) => d.show(ui, model, foot),
             Self::Settings(d) => d.show(ui, foot),
+            Self::Hardware(d) => d.show(ui, model, foot),
             Self::Remove(d) => d.show(ui, model, foot),
             Self::EmptyTrash(d) => d.show_trash(ui, model, foot),
             Self::TurnOff(id) => merge::turn_off(ui, *id, foot),

@@ -276,3 +276,25 @@ fn a_computer_says_what_it_is_and_is_turned_off_only_after_a_question() {
     window.run_steps(4);
     assert_eq!(fake.done().last(), Some(&Command::TurnOff(fabricated::machine_id("SQL02"))));
 }
+
+#[test]
+fn what_a_machine_consists_of_is_changed_while_it_is_off() {
+    let (mut window, fake, folder) = shown();
+    let mut state = fabricated::sql02(folder.path());
+    let machine = std::sync::Arc::make_mut(&mut state.machine);
+    (machine.kind, state.power) = (MachineKind::Disks, snaptree_core::engine::Power::Off);
+    fake.events.borrow_mut().push_back(Event::Machine(std::sync::Arc::new(state)));
+    window.run_steps(4);
+    by_palette(&mut window, "hardware");
+    window.get_by_label_contains("QEMU runs it from now on");
+    window.get_by_role_and_label(Role::SpinButton, "Processors").focus();
+    window.run_steps(2);
+    window.key_press(egui::Key::ArrowUp);
+    window.run_steps(4);
+    picture(&mut window, "hardware");
+    window.get_by_role_and_label(Role::Button, "Let QEMU run it").click();
+    window.run_steps(4);
+    let hardware = Hardware { processors: 2, bus: DiskBus::Sata, network: true, boot: None };
+    let wanted = Command::SetHardware { machine: fabricated::machine_id("SQL02"), memory: ByteCount::gib(2), hardware };
+    assert_eq!(fake.done().last(), Some(&wanted));
+}

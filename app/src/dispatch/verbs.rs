@@ -148,6 +148,7 @@ fn on_machine(verb: Verb, model: &Model, view: &View) -> Option<Action> {
         },
         Verb::Resize => open(Dialog::Resize(dialogs::Resize::new(entry)?)),
         Verb::Settings => open(Dialog::Settings(dialogs::Settings::new(entry))),
+        Verb::Hardware => open(Dialog::Hardware(dialogs::Hardware::new(entry))),
         Verb::EmptyTrash => open(Dialog::EmptyTrash(dialogs::Plain::new(machine))),
         Verb::Verify => send(Command::Verify { machine, at: None }),
         Verb::Adopt => open(Dialog::Import(dialogs::Import::adopt(entry))),
