@@ -4,6 +4,7 @@ mod change;
 mod convert;
 mod folder;
 mod look;
+mod repair;
 
 use std::path::{Path, PathBuf};
 
@@ -44,6 +45,9 @@ pub enum Verb {
         #[arg(long, value_name = "DIR")]
         folder: Option<PathBuf>,
     },
+    /// Puts the links of a folder's images right: parents that were moved, renamed or changed. What is overwritten is kept,
+    /// so that it can be undone.
+    Repair(repair::Repair),
     /// Prints the SHA-256 of the disk that the image shows.
     Hash(Image),
     /// Creates an image: a VHD where its name ends in .vhd or .avhd, a VHDX otherwise.
@@ -161,6 +165,7 @@ pub fn run(verb: &Verb, common: &Common, output: &Output) -> Done {
             (Some(file), None) => look::check(&Image { file: file.clone(), parents_in: parents_in.clone() }, output),
             (None, None) => Err(Failure::usage("give a file or --folder DIR")),
         },
+        Verb::Repair(verb) => repair::run(verb, common, output),
         Verb::Hash(image) => look::hash(image, output),
         Verb::Read { image, offset, length } => look::read(image, *offset, *length),
         Verb::Create { file, size, kind, parent, block_size, sector_size } => {

@@ -37,6 +37,8 @@ With --json a call prints one document. Sizes are bytes, times are seconds, inst
   disk check             {file, problems: [{file, problem}]}
   disk check --folder    {folder, kind, images: [{path, info, held, role, in_use, defect, parent, expects, candidates,
                            children, broken_below, reason}], problems, in_use}
+  disk repair            {folder, undone, done}; what is planned: {folder, steps: [{change, words, warnings}],
+                           refused: [{image, reason}], in_use}
   disk hash              {file, size, sha256}
   disk merge             {moved, freed, finished}
   disk serve, nbd        {socket, exports: [{name, size, read_only, uri}]}, once they are served
@@ -327,6 +329,16 @@ pub struct DiskMap {
 pub struct DiskCheck {
     pub file: PathBuf,
     pub problems: Vec<FileProblem>,
+}
+
+/// `disk repair`.
+#[derive(Debug, Serialize)]
+pub struct DiskRepaired {
+    pub folder: PathBuf,
+    /// Whether a repair was undone.
+    pub undone: bool,
+    /// What was changed, in words.
+    pub done: Vec<String>,
 }
 
 /// Something wrong with a file.

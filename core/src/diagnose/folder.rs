@@ -10,7 +10,7 @@ use crate::chain::{Folder, Gate, ParentState, find_files};
 use crate::disk::DiskError;
 use crate::host_file::{Access, SharedHost};
 use crate::hyperv;
-use crate::store::{MANIFEST, MachineStore, StoreError};
+use crate::store::{JOURNAL, MANIFEST, MachineStore, StoreError};
 use crate::units::ByteCount;
 
 /// Why a folder couldn't be looked at.
@@ -43,11 +43,17 @@ pub fn diagnose(host: &SharedHost, path: &Path) -> Result<Diagnosis, DiagnoseErr
     let links: Vec<Judged> = (0..folder.images.len()).map(|index| judge(host, &folder, &gate, index)).collect();
     let mut images: Vec<Finding> =
         (0..folder.images.len()).map(|index| finding(host, &folder, &links, &claims, kind, index)).collect();
+    for image in images.iter_mut().filter(|image| image.path.starts_with(root.join(ASIDE))) {
+        set_aside(image);
+    }
     images.extend(folder.unreadable.iter().map(|(file, problem)| unreadable(host, &claims, kind, file, problem)));
     images.sort_by(|a, b| a.path.cmp(&b.path));
     let in_use = in_use(host, &root, kind, &images)?;
     Ok(Diagnosis { folder: root, kind, images, problems, in_use })
 }
+
+/// Where a repair puts images that nobody needs, in the folder itself.
+pub const ASIDE: &str = "Set aside";
 
 /// Where repairs keep what they have replaced.
 pub const KEPT: &str = ".snaptree-repair";
@@ -145,6 +151,16 @@ fn finding(host: &SharedHost, folder: &Folder, links: &[Judged], claims: &Claims
     }
 }
 
+/// What is wrong with an image that was put aside for it bothers nobody any more.
+fn set_aside(image: &mut Finding) {
+    if matches!(&image.role, Role::Unclaimed) || matches!(&image.role, Role::LeftOver { nodes } if nodes.is_empty()) {
+        let reason = image.reason.clone();
+        image.role = Role::Pending { reason: "it was set aside".into() };
+        image.defect = None;
+        image.reason = format!("it was set aside; {reason}");
+    }
+}
+
 /// Whether the parent is known for certain all the same: only its path is wrong.
 fn is_found(defect: &Defect) -> bool {
     matches!(defect, Defect::Moved { .. } | Defect::Renamed { .. })
@@ -193,6 +209,9 @@ fn unreadable(host: &SharedHost, claims: &Claims, kind: FolderKind, file: &Path,
 fn in_use(host: &SharedHost, root: &Path, kind: FolderKind, images: &[Finding]) -> Result<Option<String>, DiagnoseError> {
     if kind == FolderKind::Machine && MachineStore::is_in_use(host, root) {
         return Ok(Some("the machine is open in another process".into()));
+    }
+    if kind == FolderKind::Machine && host.exists(&root.join(JOURNAL)) {
+        return Ok(Some("an operation of the machine was cut short: open the machine first".into()));
     }
     let of_machine = |path: &Path| {
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();

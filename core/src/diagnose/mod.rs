@@ -18,4 +18,4 @@ mod roles;
 pub(crate) mod tests;
 
 pub use finding::{Defect, Diagnosis, Finding, FolderKind, NodeName, Role, Standing};
-pub use folder::{DiagnoseError, KEPT, diagnose};
+pub use folder::{ASIDE, DiagnoseError, KEPT, diagnose};

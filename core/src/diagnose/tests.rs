@@ -200,4 +200,4 @@ fn copies_of_a_parent_are_candidates() {
     assert_ne!(of(&found, names[1]).expects, Some(Uuid::nil()));
 }
 
-mod of_hyper_v;
+pub(crate) mod of_hyper_v;

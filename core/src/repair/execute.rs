@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::keep::Keeper;
 use super::kept::Kept;
-use super::{Change, Choices, KEPT, Plan, RepairError, Result, plan};
+use super::{Change, Choices, KEPT, Plan, RepairError, Result, merge, plan};
 use crate::diagnose::diagnose;
 use crate::disk::{self, ParentTarget};
 use crate::host_file::{Access, HostLock, SharedHost, publish_file, read_file};
@@ -22,6 +22,8 @@ const RECORDS: &str = "kept";
 const LOCK: &str = "lock";
 /// A state is never longer.
 const MAX_STATE: u64 = 16 << 20;
+/// Bytes read at once.
+const CHUNK: u64 = 4 << 20;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -123,7 +125,9 @@ fn carry_out(host: &SharedHost, root: &Path, planned: &Plan, number: u32) -> Res
     let kept = Kept::create(host, &records)?;
     flush(host, &dir)?;
     let keeper = Keeper::shared(host, root, &kept);
-    planned.steps.iter().try_for_each(|step| make(&keeper, &step.change))?;
+    for (at, step) in planned.steps.iter().enumerate() {
+        make(&keeper, root, &step.change, &dir.join(format!("files-{at}")))?;
+    }
     drop(keeper);
     drop(kept);
     let after = after(host, root, &records)?;
@@ -131,8 +135,30 @@ fn carry_out(host: &SharedHost, root: &Path, planned: &Plan, number: u32) -> Res
     Ok(Done { done: state.done })
 }
 
-fn make(host: &SharedHost, change: &Change) -> Result<()> {
+/// Makes one change. What it replaces whole goes into the folder `away`.
+fn make(host: &SharedHost, root: &Path, change: &Change, away: &Path) -> Result<()> {
     match change {
+        Change::Merge { run, into, .. } => {
+            host.create_dir_all(away).map_err(|error| RepairError::io("create", away, error))?;
+            merge::merge(host, root, run, into, away)
+        }
+        Change::SetAside { image, to } => {
+            let (from, folder) = (image.parent().unwrap_or(root), to.parent().unwrap_or(root));
+            if host.exists(to) {
+                return Err(RepairError::Refused(format!("{} is there already", to.display())));
+            }
+            let rename = || {
+                host.create_dir_all(folder)?;
+                let sides = disk::side_files(image).into_iter().zip(disk::side_files(to));
+                for (side, to) in sides.filter(|(side, _)| host.exists(side)) {
+                    host.rename(&side, &to)?;
+                }
+                host.rename(image, to)?;
+                host.flush_dir(folder)?;
+                host.flush_dir(from)
+            };
+            rename().map_err(|error| RepairError::io("move", image, error))
+        }
         Change::Reconnect { child, parent, id } | Change::Relink { child, parent, id } => {
             let image = disk::open(host, child, disk::probe(host, child)?, Access::Write)?;
             image.set_parent(&ParentTarget { path: parent.clone(), data_write_id: *id })?;
@@ -195,16 +221,21 @@ fn sweep(host: &SharedHost, root: &Path) -> Result<()> {
 /// What stands now where the records say that something was overwritten.
 fn after(host: &SharedHost, root: &Path, records: &Path) -> Result<Vec<Stretch>> {
     let mut after = Vec::new();
+    let mut buf = vec![0; CHUNK as usize];
     for (file, offset, length) in Kept::touched(host, root, records)? {
         let path = root.join(&file);
         let io = |error| RepairError::io("read", &path, error);
         let open = host.open(&path, Access::Look).map_err(io)?;
         let file_length = open.len().map_err(io)?;
-        let mut bytes = vec![0; file_length.saturating_sub(offset).min(length) as usize];
-        if !bytes.is_empty() {
-            open.read_exact_at(&mut bytes, offset).map_err(io)?;
+        let end = offset.saturating_add(length).min(file_length);
+        let (mut at, mut checksum) = (offset, 0);
+        while at < end {
+            let part = &mut buf[..(end - at).min(CHUNK) as usize];
+            open.read_exact_at(part, at).map_err(io)?;
+            checksum = crc32c::crc32c_append(checksum, part);
+            at += part.len() as u64;
         }
-        after.push(Stretch { file, offset, length, checksum: crc32c::crc32c(&bytes), file_length });
+        after.push(Stretch { file, offset, length, checksum, file_length });
     }
     Ok(after)
 }

@@ -45,7 +45,9 @@ impl Host for Keeper {
         if access != Access::Write {
             return Ok(file);
         }
-        Ok(Arc::new(KeptFile { place: self.inside(path)?, file, kept: self.kept.clone() }))
+        let place = self.inside(path)?;
+        let is_new = self.kept.is_new(&place);
+        Ok(if is_new { file } else { Arc::new(KeptFile { place, file, kept: self.kept.clone() }) })
     }
     fn create_new(&self, path: &Path) -> io::Result<Arc<dyn HostFile>> {
         if self.host.exists(path) {
@@ -53,8 +55,9 @@ impl Host for Keeper {
         }
         let place = self.inside(path)?;
         self.kept.keep(&Back::Remove { file: place.clone() }, &[])?;
-        let file = self.host.create_new(path)?;
-        Ok(Arc::new(KeptFile { place, file, kept: self.kept.clone() }))
+        // Nothing in it is worth being kept.
+        self.kept.note_new(place);
+        self.host.create_new(path)
     }
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let back = Back::Rename { from: self.inside(from)?, to: self.inside(to)? };
@@ -65,14 +68,25 @@ impl Host for Keeper {
         self.host.rename(from, to)
     }
     fn remove_file(&self, path: &Path) -> io::Result<()> {
-        self.keep_whole(path)?;
+        let place = self.inside(path)?;
+        if !self.kept.is_new(&place) {
+            self.keep_whole(path)?;
+        }
         self.host.remove_file(path)
     }
     fn remove_dir_all(&self, path: &Path) -> io::Result<()> {
         Err(io::Error::new(ErrorKind::Unsupported, format!("a repair removes no folder: {}", path.display())))
     }
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
-        Err(io::Error::new(ErrorKind::Unsupported, format!("a repair makes no folder: {}", path.display())))
+        if self.host.exists(path) {
+            return Ok(());
+        }
+        let above = path.parent().ok_or(ErrorKind::InvalidInput)?;
+        self.create_dir_all(above)?;
+        self.kept.keep(&Back::RemoveFolder { file: self.inside(path)? }, &[])?;
+        self.host.create_dir_all(path)?;
+        // What is renamed into it must not be lost with it.
+        self.host.flush_dir(above)
     }
     fn flush_dir(&self, path: &Path) -> io::Result<()> {
         self.host.flush_dir(path)

@@ -3,6 +3,7 @@
 //! A file of records; each is its length and checksum (u32, little-endian), a head in JSON that ends with a newline, and the
 //! bytes that were there before. The last record may be torn: then its change wasn't made.
 
+use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -26,6 +27,8 @@ pub(super) enum Back {
     Length { file: PathBuf, length: u64 },
     /// The file wasn't there.
     Remove { file: PathBuf },
+    /// The folder wasn't there.
+    RemoveFolder { file: PathBuf },
     /// The file was there, with these bytes.
     Restore { file: PathBuf },
     /// It was renamed.
@@ -35,7 +38,8 @@ pub(super) enum Back {
 impl Back {
     fn files(&self) -> Vec<&Path> {
         match self {
-            Self::Bytes { file, .. } | Self::Length { file, .. } | Self::Remove { file } | Self::Restore { file } => vec![file],
+            Self::Bytes { file, .. } | Self::Length { file, .. } | Self::Remove { file } => vec![file],
+            Self::RemoveFolder { file } | Self::Restore { file } => vec![file],
             Self::Rename { from, to } => vec![from, to],
         }
     }
@@ -45,7 +49,12 @@ impl Back {
         let done = |operation, file: &Path, done: std::io::Result<()>| {
             done.map_err(|error| RepairError::io(operation, &root.join(file), error))
         };
-        let flush_folder = |file: &Path| host.flush_dir(root.join(file).parent().unwrap_or(root));
+        // A folder that isn't there has nothing to be made durable: what was to be put into it wasn't.
+        let flush_folder = |file: &Path| {
+            let place = root.join(file);
+            let folder = place.parent().unwrap_or(root);
+            if host.exists(folder) { host.flush_dir(folder) } else { Ok(()) }
+        };
         match self {
             Self::Bytes { file, offset } => {
                 let put = || {
@@ -69,6 +78,17 @@ impl Back {
                 let remove = || {
                     if host.exists(&root.join(file)) {
                         host.remove_file(&root.join(file))?;
+                    }
+                    flush_folder(file)
+                };
+                done("remove", file, remove())
+            }
+            Self::RemoveFolder { file } => {
+                let remove = || {
+                    let path = root.join(file);
+                    // What others have put there stays.
+                    if host.exists(&path) && host.list(&path)?.is_empty() {
+                        host.remove_dir_all(&path)?;
                     }
                     flush_folder(file)
                 };
@@ -104,12 +124,24 @@ impl Back {
 pub(super) struct Kept {
     file: Arc<dyn HostFile>,
     end: Arc<Mutex<u64>>,
+    /// Files that weren't there before.
+    new: Arc<Mutex<BTreeSet<PathBuf>>>,
 }
 
 impl Kept {
     pub fn create(host: &SharedHost, path: &Path) -> Result<Self> {
         let file = host.create_new(path).map_err(|error| RepairError::io("create", path, error))?;
-        Ok(Self { file, end: Arc::new(Mutex::new(0)) })
+        Ok(Self { file, end: Arc::default(), new: Arc::default() })
+    }
+
+    /// Notes that a file wasn't there before.
+    pub fn note_new(&self, file: PathBuf) {
+        self.new.lock().unwrap_or_else(PoisonError::into_inner).insert(file);
+    }
+
+    /// Whether a file wasn't there before.
+    pub fn is_new(&self, file: &Path) -> bool {
+        self.new.lock().unwrap_or_else(PoisonError::into_inner).contains(file)
     }
 
     /// Adds a record; it is durable afterwards.
@@ -147,17 +179,25 @@ impl Kept {
         Ok(())
     }
 
-    /// The files that the records are about, and for those that are overwritten where.
-    pub fn touched(host: &SharedHost, root: &Path, path: &Path) -> Result<Vec<(PathBuf, u64, u64)>> {
+    /// Where something was overwritten, and files that are new (whole), by the names that they have now.
+    pub fn touched(host: &SharedHost, root: &Path, path: &Path) -> Result<BTreeSet<(PathBuf, u64, u64)>> {
         let file = host.open(path, Access::Look).map_err(|error| RepairError::io("open", path, error))?;
-        let mut touched = Vec::new();
+        let mut touched = BTreeSet::new();
         for place in places(path, &*file)? {
-            if let (Back::Bytes { file, offset }, bytes) = read(host, root, path, &*file, place)? {
-                touched.push((file, offset, bytes.len() as u64));
+            match read(host, root, path, &*file, place)? {
+                (Back::Bytes { file, offset }, bytes) => drop(touched.insert((file, offset, bytes.len() as u64))),
+                (Back::Remove { file }, _) => drop(touched.insert((file, 0, u64::MAX))),
+                (Back::Rename { from, to }, _) => {
+                    let renamed = |(file, offset, length): (PathBuf, u64, u64)| {
+                        (if file == from { to.clone() } else { file }, offset, length)
+                    };
+                    touched = touched.into_iter().map(renamed).collect();
+                }
+                _ => {}
             }
         }
-        touched.sort();
-        touched.dedup();
+        // A file that was new and is gone, as a side file is, tells nothing.
+        touched.retain(|(file, ..)| host.exists(&root.join(file)));
         Ok(touched)
     }
 }
@@ -206,7 +246,7 @@ fn read(host: &SharedHost, root: &Path, path: &Path, file: &dyn HostFile, place:
     for file in back.files() {
         let plain = file.components().all(|part| matches!(part, Component::Normal(_))) && file.file_name().is_some();
         let place = root.join(file);
-        let folder = place.parent().unwrap_or(root);
+        let folder = place.ancestors().skip(1).find(|folder| host.exists(folder)).unwrap_or(root);
         let inside = |path: &Path| host.canonical(path).is_ok_and(|real| real.starts_with(root));
         if !plain || !inside(folder) || host.exists(&place) && !inside(&place) {
             return Err(invalid(format!("{} isn't a file inside the folder", file.display())));

@@ -13,12 +13,14 @@ mod error;
 mod execute;
 mod keep;
 mod kept;
+mod left_over;
+mod merge;
 mod plan;
 
 #[cfg(test)]
 mod tests;
 
-pub use crate::diagnose::KEPT;
+pub use crate::diagnose::{ASIDE, KEPT};
 pub use error::{RepairError, Result};
 pub use execute::{Done, Past, execute, past, recover, undo};
 pub use plan::{Change, Choices, Plan, Refused, Step, plan};

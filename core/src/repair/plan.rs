@@ -6,14 +6,19 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::left_over;
 use crate::diagnose::{Defect, Diagnosis, Finding};
 use crate::disk::ImageInfo;
+use crate::units::ByteCount;
 
 /// What a person decides, where the folder alone doesn't tell.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Choices {
     /// The parent that an image shall have, by the image's path.
     pub parents: BTreeMap<PathBuf, PathBuf>,
+    /// Whether orphans and left-overs that no node needs are moved beside the others.
+    #[serde(default)]
+    pub set_aside: bool,
 }
 
 /// One change to files.
@@ -38,6 +43,24 @@ pub enum Change {
         /// The parent's identifier.
         id: Uuid,
     },
+    /// The image goes into the folder [`ASIDE`].
+    SetAside {
+        /// Where it is.
+        image: PathBuf,
+        /// Where it goes.
+        to: PathBuf,
+    },
+    /// Left-over images and the one image that reads through them become one, in that image's place.
+    Merge {
+        /// The left-over images, the lowest first.
+        run: Vec<PathBuf>,
+        /// The image that reads through them, and stays.
+        into: PathBuf,
+        /// What it reads through afterwards.
+        parent: PathBuf,
+        /// Bytes that are copied, at most.
+        bytes: ByteCount,
+    },
 }
 
 impl Change {
@@ -45,6 +68,8 @@ impl Change {
     pub fn image(&self) -> &Path {
         match self {
             Self::Reconnect { child, .. } | Self::Relink { child, .. } => child,
+            Self::SetAside { image, .. } => image,
+            Self::Merge { into, .. } => into,
         }
     }
 }
@@ -89,6 +114,10 @@ pub fn plan(found: &Diagnosis, choices: &Choices) -> Plan {
         plan.refused.push(Refused { image: child.clone(), reason: "it isn't an image of this folder".into() });
     }
     for image in &found.images {
+        if choices.set_aside && !choices.parents.contains_key(&image.path) && left_over::is_to_go(found, image) {
+            plan.steps.push(left_over::set_aside(found, image));
+            continue;
+        }
         let step = match (choices.parents.get(&image.path), &image.defect) {
             (None, None) => continue,
             (Some(parent), _) => chosen(found, image, parent),
@@ -100,6 +129,7 @@ pub fn plan(found: &Diagnosis, choices: &Choices) -> Plan {
         }
     }
     refuse_loops(found, &mut plan);
+    left_over::merges(found, choices, &mut plan);
     plan
 }
 
@@ -184,8 +214,9 @@ fn refuse_loops(found: &Diagnosis, plan: &mut Plan) {
     let mut parents: BTreeMap<&Path, &Path> =
         found.images.iter().filter_map(|image| Some((&*image.path, image.parent.as_deref()?))).collect();
     for step in &plan.steps {
-        let (Change::Reconnect { child, parent, .. } | Change::Relink { child, parent, .. }) = &step.change;
-        parents.insert(child, parent);
+        if let Change::Reconnect { child, parent, .. } | Change::Relink { child, parent, .. } = &step.change {
+            parents.insert(child, parent);
+        }
     }
     let leads_back = |image: &Path| {
         let mut seen = BTreeSet::from([image]);
@@ -201,7 +232,8 @@ fn refuse_loops(found: &Diagnosis, plan: &mut Plan) {
         }
         false
     };
-    let (stay, go): (Vec<Step>, Vec<Step>) = plan.steps.iter().cloned().partition(|step| !leads_back(step.change.image()));
+    let is_right = |step: &Step| matches!(step.change, Change::SetAside { .. }) || !leads_back(step.change.image());
+    let (stay, go): (Vec<Step>, Vec<Step>) = plan.steps.iter().cloned().partition(is_right);
     for step in go {
         let reason = "its parents would lead back to it".to_owned();
         plan.refused.push(Refused { image: step.change.image().into(), reason });

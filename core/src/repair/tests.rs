@@ -40,7 +40,7 @@ fn planned(host: &MemHost, choices: &Choices) -> Plan {
 }
 
 fn parent(child: &str, parent: &str) -> Choices {
-    Choices { parents: BTreeMap::from([(path(child), path(parent))]) }
+    Choices { parents: BTreeMap::from([(path(child), path(parent))]), set_aside: false }
 }
 
 /// Repairs, and compares what is shown; then undoes, and compares every byte of the folder.
@@ -201,6 +201,8 @@ fn what_was_kept_is_input() {
         host.remove_dir_all(&path(KEPT)).unwrap();
     }
 }
+
+mod left_over;
 
 /// A repair, or its undo, is cut short: after recovery the folder is as before it, or repaired.
 #[test]

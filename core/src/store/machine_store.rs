@@ -17,7 +17,8 @@ use crate::units::ByteCount;
 /// What says that a folder is a machine of this program.
 pub const MANIFEST: &str = "machine.json";
 pub(super) const MANIFEST_FORMAT: &str = "snaptree-machine";
-pub(super) const JOURNAL: &str = "journal.json";
+/// What stands in a machine's folder while an operation is under way, or was cut short.
+pub const JOURNAL: &str = "journal.json";
 pub(super) const LOCK: &str = "machine.lock";
 pub(super) const HISTORY: &str = "history.jsonl";
 /// What a machine that QEMU runs says on its serial port, in the machine's folder.

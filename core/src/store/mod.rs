@@ -35,5 +35,5 @@ pub use history::{History, HistoryRecord};
 pub use import::{ImportControl, ImportRequest};
 pub use journal::{ChangeRecord, CreateRecord, Journal, NewLeaf, TakeRecord};
 pub use library::{Found, Library, NewMachine, Scan};
-pub use machine_store::{CONSOLE, MANIFEST, MachineStore, Orphan, Recovered, TRIAL};
+pub use machine_store::{CONSOLE, JOURNAL, MANIFEST, MachineStore, Orphan, Recovered, TRIAL};
 pub use take::{Prepared, PreparedLeaf};

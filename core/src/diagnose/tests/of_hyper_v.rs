@@ -5,8 +5,8 @@ use crate::hyperv::Value;
 use crate::store::{Library, NewMachine};
 use crate::testing::vmcx;
 
-const MACHINE: &str = "10000000-0000-4000-8000-000000000001";
-const FIRST: &str = "20000000-0000-4000-8000-000000000001";
+pub(crate) const MACHINE: &str = "10000000-0000-4000-8000-000000000001";
+pub(crate) const FIRST: &str = "20000000-0000-4000-8000-000000000001";
 
 fn node(children: Vec<(&'static str, Value)>) -> Value {
     Value::Node(children.into_iter().map(|(name, value)| (name.to_owned(), value)).collect())
