@@ -71,6 +71,10 @@ impl Repair {
                 ui.label("Nothing is wrong with how these images are linked.");
             }
         });
+        ui.checkbox(
+            &mut self.choices.set_aside,
+            "Set aside what nothing needs: orphans, and left-overs that no node reads through",
+        );
         facts(
             ui,
             [

@@ -36,7 +36,7 @@ pub fn powershell(command: &Command, machine: Option<(&Machine, &Path)>) -> Opti
     let lines = match command {
         Command::Create(create) => self::create(create),
         Command::Convert(convert) => vec![self::convert(convert)?],
-        Command::Repair(repair) => repair.plan.as_ref()?.steps.iter().map(|step| self::repair(&step.change)).collect(),
+        Command::Repair(repair) => repair.plan.as_ref()?.steps.iter().flat_map(|step| self::repair(&step.change)).collect(),
         _ => on_machine(command, machine?.0, machine?.1)?,
     };
     (!lines.is_empty()).then(|| lines.join("\n"))
@@ -118,14 +118,23 @@ fn create(create: &CreateMachine) -> Vec<String> {
     lines
 }
 
-/// The same change, made by the host itself.
-fn repair(change: &Change) -> String {
+/// The same change, made by the host itself. It merges downwards only, so the name goes back to where it was afterwards.
+fn repair(change: &Change) -> Vec<String> {
     let of = |path: &Path| quoted(&path.to_string_lossy());
+    let moved = |from: &Path, to: &Path| format!("Move-Item -LiteralPath {} -Destination {} -Force", of(from), of(to));
     match change {
-        Change::Reconnect { child, parent, .. } => format!("Set-VHD -Path {} -ParentPath {}", of(child), of(parent)),
+        Change::Reconnect { child, parent, .. } => vec![format!("Set-VHD -Path {} -ParentPath {}", of(child), of(parent))],
         Change::Relink { child, parent, .. } => {
-            format!("Set-VHD -Path {} -ParentPath {} -IgnoreIdMismatch", of(child), of(parent))
+            vec![format!("Set-VHD -Path {} -ParentPath {} -IgnoreIdMismatch", of(child), of(parent))]
         }
+        Change::SetAside { image, to } => {
+            let folder = of(to.parent().unwrap_or(to));
+            vec![format!("New-Item -ItemType Directory -Force -Path {folder} | Out-Null"), moved(image, to)]
+        }
+        Change::Merge { run, into, .. } => match run.first() {
+            Some(lowest) => vec![format!("Merge-VHD -Path {} -DestinationPath {}", of(into), of(lowest)), moved(lowest, into)],
+            None => Vec::new(),
+        },
     }
 }
 
