@@ -53,6 +53,7 @@ fn every_verb_of_the_design_is_understood() {
         "disk check a.vhdx --parents-in /x",
         "disk check --folder /x",
         "disk repair --folder /x --parent a.avhdx=b.vhdx --what-if",
+        "disk repair --folder /x --set-aside --powershell",
         "disk repair --folder /x --undo",
         "disk hash a.vhdx",
         "disk create a.vhdx --size 1G --type fixed --block-size 1M --sector-size 4096",

@@ -43,7 +43,7 @@ pub enum Change {
         /// The parent's identifier.
         id: Uuid,
     },
-    /// The image goes into the folder [`ASIDE`].
+    /// The image goes into the folder [`ASIDE`](super::ASIDE).
     SetAside {
         /// Where it is.
         image: PathBuf,

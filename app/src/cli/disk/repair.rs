@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use snaptree_core::diagnose::diagnose;
 use snaptree_core::engine::Refusal;
+use snaptree_core::powershell;
 use snaptree_core::repair::{self, Choices, Plan, RepairError};
 
 use super::Image;
@@ -23,8 +24,11 @@ pub struct Repair {
     /// Moves orphans and left-overs that no node needs into the folder "Set aside" inside.
     #[arg(long)]
     set_aside: bool,
+    /// Changes nothing; prints the commands by which Hyper-V takes the planned links over on its own host.
+    #[arg(long)]
+    powershell: bool,
     /// Undoes the last repair: every file is what it was before.
-    #[arg(long, conflicts_with_all = ["parent", "set_aside"])]
+    #[arg(long, conflicts_with_all = ["parent", "set_aside", "powershell"])]
     undo: bool,
 }
 
@@ -53,7 +57,8 @@ pub fn run(repair: &Repair, common: &Common, output: &Output) -> Done {
         output.say(&data, || data.done.iter().map(|done| format!("{what}: {done}")).collect());
         return Ok(());
     }
-    if !common.what_if && repair::recover(&host, &repair.folder)?.is_some() {
+    let is_look = common.what_if || repair.powershell;
+    if !is_look && repair::recover(&host, &repair.folder)?.is_some() {
         eprintln!("A repair that was cut short was taken back first.");
     }
     let found = diagnose(&host, &repair.folder)?;
@@ -64,6 +69,11 @@ pub fn run(repair: &Repair, common: &Common, output: &Output) -> Done {
     let parents = repair.parent.iter().map(|(child, parent)| (place(child), place(parent))).collect();
     let choices = Choices { parents, set_aside: repair.set_aside };
     let plan = repair::plan(&found, &choices);
+    if repair.powershell {
+        let lines = powershell::of_repair(&plan);
+        output.say(&lines, || lines.clone());
+        return Ok(());
+    }
     if common.what_if {
         output.say(&plan, || lines(&plan));
         return Ok(());
