@@ -222,3 +222,45 @@ fn what_only_the_built_in_machine_can_is_refused() -> Result<()> {
     ensure!(refusal.reason.contains("room for 6"), "{refusal}");
     Ok(())
 }
+
+#[test]
+fn hardware_changes_while_it_is_off_and_goes_back_with_a_snapshot() -> Result<()> {
+    let mut driver = Driver::new();
+    let machine = create(&mut driver, Hardware::default())?;
+    let (before, _) = driver.take(machine, "before", false);
+    let larger = Hardware { processors: 3, bus: DiskBus::Sata, ..Hardware::default() };
+    let change = |memory, hardware: &Hardware| Command::SetHardware { machine, memory, hardware: hardware.clone() };
+    driver.done(change(ByteCount::mib(96), &larger));
+    let now = |driver: &mut Driver| {
+        let configuration = &driver.state(machine).machine.configuration;
+        (configuration.memory, configuration.hardware.clone())
+    };
+    assert_eq!(now(&mut driver), (ByteCount::mib(96), Some(larger.clone())));
+    let impossible = driver.ask(change(MEMORY, &Hardware { processors: 0, ..Hardware::default() })).expect_err("refused");
+    ensure!(impossible.reason.contains("0 processors"), "{impossible}");
+    assert_eq!(now(&mut driver), (ByteCount::mib(96), Some(larger.clone())), "nothing of that is kept");
+    driver.done(Command::Apply { machine, snapshot: before, safety: None });
+    assert_eq!(now(&mut driver), (MEMORY, Some(Hardware::default())), "the snapshot's");
+
+    let workload = driver.create("BUILT-IN", ByteCount::mib(8), &[SIZE], WorkloadProfile::default());
+    let refusal = driver.ask(Command::SetHardware { machine: workload, memory: MEMORY, hardware: larger.clone() });
+    ensure!(refusal.expect_err("refused").reason.contains("built-in machine"));
+    if qemu()?.is_none() {
+        return Ok(());
+    }
+    driver.done(Command::Start(machine));
+    writes_on(&mut driver, machine, 5)?;
+    let refusal = driver.ask(change(MEMORY, &larger)).expect_err("refused");
+    ensure!(refusal.reason.contains("running"), "{refusal}");
+    // A snapshot that is taken while somebody has paused it leaves it so, and is gone back to as well.
+    driver.done(Command::Pause(machine));
+    let (still, _) = driver.take(machine, "still", true);
+    assert_eq!(driver.state(machine).power, Power::Paused);
+    driver.done(Command::Resume(machine));
+    writes_on(&mut driver, machine, 5)?;
+    driver.done(Command::Apply { machine, snapshot: still, safety: None });
+    writes_on(&mut driver, machine, 5)?;
+    let at_last = outside(&mut driver, machine)?;
+    driver.done(Command::TurnOff(machine));
+    nothing_is_left(&mut driver, machine, &at_last)
+}
