@@ -17,7 +17,6 @@
 //!   nbd/       serves a disk to others, over a unix socket
 //!   vm/        what runs a machine; the built-in workload
 //!   engine/    commands in, events out; jobs; the same over a socket
-//!   powershell/ the same as commands for a host of Hyper-V, as text
 //! ```
 
 pub mod chain;
@@ -33,7 +32,6 @@ pub mod memory;
 pub mod merge;
 #[cfg(unix)]
 pub mod nbd;
-pub mod powershell;
 pub mod repair;
 pub mod snapshot;
 pub mod store;

@@ -156,6 +156,13 @@ impl From<NewType> for ImageType {
     }
 }
 
+impl Verb {
+    /// Whether there is something to type for it on a Hyper-V host.
+    pub fn has_powershell(&self) -> bool {
+        matches!(self, Self::Repair(_))
+    }
+}
+
 pub fn run(verb: &Verb, common: &Common, output: &Output) -> Done {
     match verb {
         Verb::Info(image) => look::info(image, output),

@@ -178,6 +178,12 @@ pub struct PowerShell {
     pub powershell: String,
 }
 
+/// What was given back.
+#[derive(Debug, Serialize)]
+pub struct Freed {
+    pub freed: ByteCount,
+}
+
 /// A machine's tree.
 #[derive(Debug, Serialize)]
 pub struct Tree {

@@ -64,7 +64,7 @@ struct Common {
     /// Changes nothing; says what would be done.
     #[arg(long, global = true)]
     what_if: bool,
-    /// Changes nothing; prints what does the same on a Hyper-V host (machine, snapshot, merge).
+    /// Changes nothing; prints what one would type on a Hyper-V host (machine, snapshot, merge, disk repair).
     #[arg(long, global = true, conflicts_with = "what_if")]
     powershell: bool,
 }
@@ -178,8 +178,13 @@ pub fn main() -> ExitCode {
 }
 
 fn run(common: &Common, verb: Verb, output: &Output) -> Done {
-    if common.powershell && !matches!(verb, Verb::Machine(_) | Verb::Snapshot(_) | Verb::Merge(_)) {
-        return Err(Failure::usage("--powershell goes with machine, snapshot and merge"));
+    let has_powershell = match &verb {
+        Verb::Machine(_) | Verb::Snapshot(_) | Verb::Merge(_) => true,
+        Verb::Disk(verb) => verb.has_powershell(),
+        _ => false,
+    };
+    if common.powershell && !has_powershell {
+        return Err(Failure::usage("--powershell goes with machine, snapshot, merge and disk repair"));
     }
     match verb {
         Verb::Machine(verb) => machine::run(verb, common, output),

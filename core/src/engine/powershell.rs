@@ -6,7 +6,7 @@ use super::{Command, ConvertImage, CreateMachine};
 use crate::chain::Target;
 use crate::disk::{ImageFormat, ImageType};
 use crate::hyperv::{pattern, quoted};
-use crate::repair::Change;
+use crate::repair;
 use crate::snapshot::{ImageId, Machine, SnapshotId, Tree};
 
 /// Whether Hyper-V has something like it; there may still be nothing to do.
@@ -36,7 +36,7 @@ pub fn powershell(command: &Command, machine: Option<(&Machine, &Path)>) -> Opti
     let lines = match command {
         Command::Create(create) => self::create(create),
         Command::Convert(convert) => vec![self::convert(convert)?],
-        Command::Repair(repair) => repair.plan.as_ref()?.steps.iter().flat_map(|step| self::repair(&step.change)).collect(),
+        Command::Repair(folder) => repair::powershell(folder.plan.as_ref()?),
         _ => on_machine(command, machine?.0, machine?.1)?,
     };
     (!lines.is_empty()).then(|| lines.join("\n"))
@@ -116,26 +116,6 @@ fn create(create: &CreateMachine) -> Vec<String> {
             .map(|number| format!("Add-VMHardDiskDrive -VMName {} -Path {}", pattern(&create.name), file(number))),
     );
     lines
-}
-
-/// The same change, made by the host itself. It merges downwards only, so the name goes back to where it was afterwards.
-fn repair(change: &Change) -> Vec<String> {
-    let of = |path: &Path| quoted(&path.to_string_lossy());
-    let moved = |from: &Path, to: &Path| format!("Move-Item -LiteralPath {} -Destination {} -Force", of(from), of(to));
-    match change {
-        Change::Reconnect { child, parent, .. } => vec![format!("Set-VHD -Path {} -ParentPath {}", of(child), of(parent))],
-        Change::Relink { child, parent, .. } => {
-            vec![format!("Set-VHD -Path {} -ParentPath {} -IgnoreIdMismatch", of(child), of(parent))]
-        }
-        Change::SetAside { image, to } => {
-            let folder = of(to.parent().unwrap_or(to));
-            vec![format!("New-Item -ItemType Directory -Force -Path {folder} | Out-Null"), moved(image, to)]
-        }
-        Change::Merge { run, into, .. } => match run.first() {
-            Some(lowest) => vec![format!("Merge-VHD -Path {} -DestinationPath {}", of(into), of(lowest)), moved(lowest, into)],
-            None => Vec::new(),
-        },
-    }
 }
 
 /// Hyper-V converts between its own formats, of its own images.

@@ -12,9 +12,11 @@ use serde::{Deserialize, Serialize};
 use super::keep::Keeper;
 use super::kept::Kept;
 use super::{Change, Choices, KEPT, Plan, RepairError, Result, merge, plan};
+use crate::chain::find_files;
 use crate::diagnose::diagnose;
 use crate::disk::{self, ParentTarget};
 use crate::host_file::{Access, HostLock, SharedHost, publish_file, read_file};
+use crate::units::ByteCount;
 
 const FORMAT: &str = "snaptree-repair";
 const STATE: &str = "state.json";
@@ -96,14 +98,13 @@ pub fn execute(host: &SharedHost, planned: &Plan, choices: &Choices) -> Result<D
     if planned.steps.is_empty() {
         return Err(RepairError::Refused("there is nothing that can be repaired".into()));
     }
-    if let Some(cut_short) = past(host, &root)?.iter().find(|past| past.cut_short) {
-        return Err(RepairError::Refused(format!("repair {} was cut short: take it back first", cut_short.number)));
-    }
-    let now = plan(&diagnose(host, &root)?, choices);
-    if now != *planned {
-        return Err(RepairError::Refused("the folder has changed since the repair was planned: plan again".into()));
-    }
+    check(host, &root, planned, choices)?;
     let _lock = lock(host, &root)?;
+    // Another process may have been at it until now.
+    if let Err(refused) = check(host, &root, planned, choices) {
+        let _ = sweep(host, &root);
+        return Err(refused);
+    }
     let number = numbers(host, &root)?.last().map_or(1, |last| last + 1);
     let carried_out = carry_out(host, &root, planned, number);
     if carried_out.is_err() {
@@ -111,6 +112,17 @@ pub fn execute(host: &SharedHost, planned: &Plan, choices: &Choices) -> Result<D
         let _ = take_back(host, &root, number);
     }
     carried_out
+}
+
+/// Refuses where the folder isn't what was planned for.
+fn check(host: &SharedHost, root: &Path, planned: &Plan, choices: &Choices) -> Result<()> {
+    if let Some(cut_short) = past(host, root)?.iter().find(|past| past.cut_short) {
+        return Err(RepairError::Refused(format!("repair {} was cut short: take it back first", cut_short.number)));
+    }
+    if plan(&diagnose(host, root)?, choices) != *planned {
+        return Err(RepairError::Refused("the folder has changed since the repair was planned: plan again".into()));
+    }
+    Ok(())
 }
 
 fn carry_out(host: &SharedHost, root: &Path, planned: &Plan, number: u32) -> Result<Done> {
@@ -171,12 +183,27 @@ fn make(host: &SharedHost, root: &Path, change: &Change, away: &Path) -> Result<
 /// Undoes the last repair: every file is byte for byte what it was before. Refused where somebody has changed a file since.
 /// What was cut short is taken back in its place.
 pub fn undo(host: &SharedHost, folder: &Path) -> Result<Done> {
+    undo_last(host, folder, |_| true)?.ok_or_else(|| RepairError::Refused("there is no repair to undo".into()))
+}
+
+/// Takes back what was cut short, if something was.
+pub fn recover(host: &SharedHost, folder: &Path) -> Result<Option<Done>> {
+    undo_last(host, folder, |last| last.cut_short)
+}
+
+/// Undoes the last repair, if it is one that is meant.
+fn undo_last(host: &SharedHost, folder: &Path, is_meant: impl Fn(&Past) -> bool) -> Result<Option<Done>> {
     let root = root(host, folder)?;
-    let Some(last) = past(host, &root)?.pop() else {
-        return Err(RepairError::Refused("there is no repair to undo".into()));
-    };
-    refuse_in_use(diagnose(host, &root)?.in_use.as_deref())?;
+    if !host.exists(&root.join(KEPT)) {
+        return Ok(None);
+    }
+    // Nobody else is at it: what is under way isn't taken for cut short.
     let _lock = lock(host, &root)?;
+    let Some(last) = past(host, &root)?.pop() else { return sweep(host, &root).map(|()| None) };
+    if !is_meant(&last) {
+        return Ok(None);
+    }
+    refuse_in_use(diagnose(host, &root)?.in_use.as_deref())?;
     if let Some(state) = state(host, &root, last.number)?.filter(|state| state.phase == Phase::Done) {
         if after(host, &root, &dir(&root, last.number).join(RECORDS))? != state.after {
             let reason = "an image was changed since the repair, so undoing it would damage what was written";
@@ -185,17 +212,26 @@ pub fn undo(host: &SharedHost, folder: &Path) -> Result<Done> {
         publish(host, &root, last.number, &State { phase: Phase::Undoing, ..state })?;
     }
     take_back(host, &root, last.number)?;
-    Ok(Done { done: last.done })
+    Ok(Some(Done { done: last.done }))
 }
 
-/// Takes back what was cut short, if something was.
-pub fn recover(host: &SharedHost, folder: &Path) -> Result<Option<Done>> {
+/// Gives back the space of what repairs have kept: they can't be undone any more. Returns the bytes.
+pub fn forget(host: &SharedHost, folder: &Path) -> Result<ByteCount> {
     let root = root(host, folder)?;
-    match past(host, &root)?.pop() {
-        Some(last) if last.cut_short => undo(host, &root).map(Some),
-        Some(_) => Ok(None),
-        None => sweep(host, &root).map(|()| None),
+    let kept = root.join(KEPT);
+    if !host.exists(&kept) {
+        return Ok(ByteCount::ZERO);
     }
+    let _lock = lock(host, &root)?;
+    if let Some(cut_short) = past(host, &root)?.iter().find(|past| past.cut_short) {
+        return Err(RepairError::Refused(format!("repair {} was cut short: take it back first", cut_short.number)));
+    }
+    let files = find_files(host, &kept, &|_| true)?;
+    let held = |file: &PathBuf| host.open(file, Access::Look).and_then(|file| file.held_bytes()).unwrap_or_default();
+    let freed = files.iter().map(held).sum();
+    host.remove_dir_all(&kept).map_err(|error| RepairError::io("remove", &kept, error))?;
+    flush(host, &root)?;
+    Ok(freed)
 }
 
 fn take_back(host: &SharedHost, root: &Path, number: u32) -> Result<()> {

@@ -16,11 +16,13 @@ mod kept;
 mod left_over;
 mod merge;
 mod plan;
+mod powershell;
 
 #[cfg(test)]
 mod tests;
 
 pub use crate::diagnose::{ASIDE, KEPT};
 pub use error::{RepairError, Result};
-pub use execute::{Done, Past, execute, past, recover, undo};
+pub use execute::{Done, Past, execute, forget, past, recover, undo};
 pub use plan::{Change, Choices, Plan, Refused, Step, plan};
+pub use powershell::powershell;

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use super::left_over;
-use crate::diagnose::{Defect, Diagnosis, Finding};
+use crate::diagnose::{Defect, Diagnosis, Finding, FolderKind};
 use crate::disk::ImageInfo;
 use crate::units::ByteCount;
 
@@ -110,6 +110,12 @@ pub struct Plan {
 /// Plans the repair of everything that can be repaired. A parent that a person names is taken even where nothing is wrong.
 pub fn plan(found: &Diagnosis, choices: &Choices) -> Plan {
     let mut plan = Plan { folder: found.folder.clone(), steps: Vec::new(), refused: Vec::new(), in_use: found.in_use.clone() };
+    if found.kind == FolderKind::Machine {
+        let reason = "it belongs to a machine of this program, which puts itself right when it is opened";
+        let refused = |image: &Finding| Refused { image: image.path.clone(), reason: reason.into() };
+        plan.refused = found.defects().map(refused).collect();
+        return plan;
+    }
     for child in choices.parents.keys().filter(|child| found.of(child).is_none()) {
         plan.refused.push(Refused { image: child.clone(), reason: "it isn't an image of this folder".into() });
     }

@@ -256,3 +256,39 @@ fn cut_short_at_every_step() {
         }
     }
 }
+
+#[test]
+fn what_was_kept_is_given_back_when_somebody_says_so() {
+    let (format, names) = BOTH[0];
+    let host = MemHost::new();
+    chain(&host, format, &names);
+    let expected = shown(&host, names[2]);
+    host.rename(&path(names[0]), &path("other.vhdx")).unwrap();
+    let (shared, folder) = (host.shared(), Path::new("/vms"));
+    assert_eq!(forget(&shared, folder).unwrap(), ByteCount::ZERO, "nothing was kept yet");
+    execute(&shared, &planned(&host, &Choices::default()), &Choices::default()).unwrap();
+    assert!(forget(&shared, folder).unwrap() > ByteCount::ZERO);
+    assert!(!host.exists(&Path::new("/vms").join(KEPT)));
+    assert!(past(&shared, folder).unwrap().is_empty());
+    assert!(undo(&shared, folder).is_err(), "there is nothing to undo");
+    assert!(recover(&shared, folder).unwrap().is_none());
+    assert!(shown(&host, names[2]) == expected);
+}
+
+/// A repair that another process is about to carry out isn't taken for one that was cut short.
+#[test]
+fn what_is_under_way_is_not_taken_back() {
+    let (format, names) = BOTH[0];
+    let host = MemHost::new();
+    chain(&host, format, &names);
+    host.rename(&path(names[0]), &path("other.vhdx")).unwrap();
+    let (shared, folder) = (host.shared(), Path::new("/vms"));
+    let kept = folder.join(KEPT);
+    host.create_dir_all(&kept.join("1")).unwrap();
+    let lock = host.lock(&kept.join("lock")).unwrap();
+    assert!(recover(&shared, folder).is_err() && undo(&shared, folder).is_err(), "somebody is at it");
+    assert!(host.exists(&kept.join("1")));
+    drop(lock);
+    assert!(recover(&shared, folder).unwrap().is_some(), "now it was cut short");
+    assert!(!host.exists(&kept));
+}

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use snaptree_core::diagnose::diagnose;
 use snaptree_core::engine::Refusal;
-use snaptree_core::powershell;
 use snaptree_core::repair::{self, Choices, Plan, RepairError};
 
 use super::Image;
 use crate::cli::output::Output;
 use crate::cli::{Common, Done, Failure, json};
+use crate::text::bytes;
 
 /// A folder to be repaired.
 #[derive(Debug, Args)]
@@ -24,12 +24,12 @@ pub struct Repair {
     /// Moves orphans and left-overs that no node needs into the folder "Set aside" inside.
     #[arg(long)]
     set_aside: bool,
-    /// Changes nothing; prints the commands by which Hyper-V takes the planned links over on its own host.
-    #[arg(long)]
-    powershell: bool,
     /// Undoes the last repair: every file is what it was before.
-    #[arg(long, conflicts_with_all = ["parent", "set_aside", "powershell"])]
+    #[arg(long, conflicts_with_all = ["parent", "set_aside"])]
     undo: bool,
+    /// Gives back the space of what repairs have kept; they can't be undone any more.
+    #[arg(long, conflicts_with_all = ["parent", "set_aside", "undo"])]
+    forget: bool,
 }
 
 fn pair(text: &str) -> Result<(PathBuf, PathBuf), String> {
@@ -39,14 +39,26 @@ fn pair(text: &str) -> Result<(PathBuf, PathBuf), String> {
 
 impl From<RepairError> for Failure {
     fn from(error: RepairError) -> Self {
-        let text = error.to_string();
-        Self::Refused(if error.is_refusal() { Refusal::rule(text) } else { Refusal::failed(text) })
+        Self::Refused(error.into())
     }
 }
 
 pub fn run(repair: &Repair, common: &Common, output: &Output) -> Done {
     let host = Image::host();
     let past = repair::past(&host, &repair.folder)?;
+    if repair.forget {
+        let what = || match past.len() {
+            1 => "1 repair can't be undone any more".to_owned(),
+            n => format!("{n} repairs can't be undone any more"),
+        };
+        let freed = if common.what_if { None } else { Some(repair::forget(&host, &repair.folder)?) };
+        let data = json::Freed { freed: freed.unwrap_or_default() };
+        output.say(&data, || match freed {
+            Some(freed) => vec![format!("{} came back: {}.", bytes(freed), what())],
+            None => vec![format!("Then {}.", what())],
+        });
+        return Ok(());
+    }
     if repair.undo {
         let Some(last) = past.last() else {
             return Err(Failure::Refused(Refusal::rule("there is no repair to undo")));
@@ -57,7 +69,7 @@ pub fn run(repair: &Repair, common: &Common, output: &Output) -> Done {
         output.say(&data, || data.done.iter().map(|done| format!("{what}: {done}")).collect());
         return Ok(());
     }
-    let is_look = common.what_if || repair.powershell;
+    let is_look = common.what_if || common.powershell;
     if !is_look && repair::recover(&host, &repair.folder)?.is_some() {
         eprintln!("A repair that was cut short was taken back first.");
     }
@@ -69,9 +81,9 @@ pub fn run(repair: &Repair, common: &Common, output: &Output) -> Done {
     let parents = repair.parent.iter().map(|(child, parent)| (place(child), place(parent))).collect();
     let choices = Choices { parents, set_aside: repair.set_aside };
     let plan = repair::plan(&found, &choices);
-    if repair.powershell {
-        let lines = powershell::of_repair(&plan);
-        output.say(&lines, || lines.clone());
+    if common.powershell {
+        let typed = snaptree_core::repair::powershell(&plan).join("\n");
+        output.say(&json::PowerShell { powershell: typed.clone() }, || vec![typed]);
         return Ok(());
     }
     if common.what_if {

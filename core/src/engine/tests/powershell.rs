@@ -77,33 +77,3 @@ fn what_is_new_is_made_from_its_parts() {
     );
     assert_eq!(powershell(&Command::Convert(convert(Target::Raw)), None), None, "it has no raw disks");
 }
-
-#[test]
-fn a_repair_is_what_the_host_would_be_told() {
-    use crate::engine::RepairFolder;
-    use crate::repair::{Change, Choices, Plan, Step};
-    let [a, b, c, d] = ["/v/a.vhdx", "/v/b.avhdx", "/v/c.avhdx", "/v/aside/b.avhdx"].map(PathBuf::from);
-    let id = uuid::Uuid::nil();
-    let changes = [
-        Change::Reconnect { child: b.clone(), parent: a.clone(), id },
-        Change::Relink { child: b.clone(), parent: a.clone(), id },
-        Change::SetAside { image: b.clone(), to: d },
-        Change::Merge { run: vec![b.clone()], into: c, parent: a, bytes: ByteCount::ZERO },
-    ];
-    let steps = changes.map(|change| Step { change, words: String::new(), warnings: Vec::new() }).to_vec();
-    let plan = Plan { folder: "/v".into(), steps, refused: Vec::new(), in_use: None };
-    let command = |plan| Command::Repair(RepairFolder { folder: "/v".into(), choices: Choices::default(), plan });
-    assert_eq!(powershell(&command(None), None), None, "nothing was planned");
-    let lines = powershell(&command(Some(Box::new(plan))), None).expect("it has");
-    assert_eq!(
-        lines.lines().collect::<Vec<_>>(),
-        [
-            "Set-VHD -Path '/v/b.avhdx' -ParentPath '/v/a.vhdx'",
-            "Set-VHD -Path '/v/b.avhdx' -ParentPath '/v/a.vhdx' -IgnoreIdMismatch",
-            "New-Item -ItemType Directory -Force -Path '/v/aside' | Out-Null",
-            "Move-Item -LiteralPath '/v/b.avhdx' -Destination '/v/aside/b.avhdx' -Force",
-            "Merge-VHD -Path '/v/c.avhdx' -DestinationPath '/v/b.avhdx'",
-            "Move-Item -LiteralPath '/v/b.avhdx' -Destination '/v/c.avhdx' -Force",
-        ]
-    );
-}
