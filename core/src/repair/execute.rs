@@ -122,7 +122,15 @@ fn check(host: &SharedHost, root: &Path, planned: &Plan, choices: &Choices) -> R
     if plan(&diagnose(host, root)?, choices) != *planned {
         return Err(RepairError::Refused("the folder has changed since the repair was planned: plan again".into()));
     }
-    Ok(())
+    let needed = planned.needs();
+    match host.free_bytes(root) {
+        Ok(free) if free < needed => {
+            let short = needed - free;
+            Err(RepairError::Refused(format!("{needed} are needed for what is merged and {free} are free: free {short} first")))
+        }
+        // A volume that doesn't tell says so when it is full.
+        _ => Ok(()),
+    }
 }
 
 fn carry_out(host: &SharedHost, root: &Path, planned: &Plan, number: u32) -> Result<Done> {

@@ -11,6 +11,8 @@ use crate::units::ByteCount;
 
 /// A file that is replaced or removed is kept whole up to this length: a side file is, an image is renamed instead.
 const MAX_WHOLE: u64 = 32 << 20;
+/// What is overwritten is kept in pieces of at most this length.
+const PIECE: u64 = 4 << 20;
 
 /// The host, with everything kept that changes inside the folder. What is outside can't be changed through it.
 #[derive(Debug)]
@@ -136,10 +138,11 @@ impl KeptFile {
     fn keep(&self, from: u64, to: u64, new_length: u64) -> io::Result<()> {
         let length = self.file.len()?;
         let to = to.min(length);
-        if from < to {
-            let mut bytes = vec![0; (to - from) as usize];
-            self.file.read_exact_at(&mut bytes, from)?;
-            self.kept.keep(&Back::Bytes { file: self.place.clone(), offset: from }, &bytes)?;
+        let mut bytes = Vec::new();
+        for offset in (from..to).step_by(PIECE as usize) {
+            bytes.resize((to - offset).min(PIECE) as usize, 0);
+            self.file.read_exact_at(&mut bytes, offset)?;
+            self.kept.keep(&Back::Bytes { file: self.place.clone(), offset }, &bytes)?;
         }
         if new_length != length {
             self.kept.keep(&Back::Length { file: self.place.clone(), length }, &[])?;

@@ -107,6 +107,14 @@ pub struct Plan {
     pub in_use: Option<String>,
 }
 
+impl Plan {
+    /// Free space that it takes at most: what is merged stays beside the new images.
+    pub fn needs(&self) -> ByteCount {
+        let copied = |step: &Step| if let Change::Merge { bytes, .. } = &step.change { *bytes } else { ByteCount::ZERO };
+        self.steps.iter().map(copied).sum()
+    }
+}
+
 /// Plans the repair of everything that can be repaired. A parent that a person names is taken even where nothing is wrong.
 pub fn plan(found: &Diagnosis, choices: &Choices) -> Plan {
     let mut plan = Plan { folder: found.folder.clone(), steps: Vec::new(), refused: Vec::new(), in_use: found.in_use.clone() };

@@ -292,3 +292,22 @@ fn what_is_under_way_is_not_taken_back() {
     assert!(recover(&shared, folder).unwrap().is_some(), "now it was cut short");
     assert!(!host.exists(&kept));
 }
+
+/// What is cut off can be most of an image: it is kept in pieces.
+#[test]
+fn a_file_that_is_cut_short_comes_back_whole() {
+    let host = MemHost::new();
+    host.create_dir_all(Path::new("/vms")).unwrap();
+    let bytes: Vec<u8> = (0..9 << 20).map(|at: u32| (at / 4099) as u8).collect();
+    publish_file(&host, &path("large"), &bytes).unwrap();
+    let kept = kept::Kept::create(&host.shared(), &path("records")).unwrap();
+    let keeper = keep::Keeper::shared(&host.shared(), Path::new("/vms"), &kept);
+    let file = keeper.open(&path("large"), Access::Write).unwrap();
+    file.set_len(1000).unwrap();
+    file.write_all_at(&[1; 100], 950).unwrap();
+    file.flush().unwrap();
+    drop((file, keeper, kept));
+    assert_ne!(content(&host)[&path("large")], bytes);
+    kept::Kept::take_all_back(&host.shared(), Path::new("/vms"), &path("records")).unwrap();
+    assert!(content(&host)[&path("large")] == bytes);
+}

@@ -162,3 +162,21 @@ fn cut_short_at_every_step() {
         },
     );
 }
+
+#[test]
+fn a_merge_without_room_is_refused_before_anything_is_touched() {
+    let host = MemHost::new();
+    let names = folder(&host, ImageFormat::Vhdx, 3);
+    let (plan, before) = (planned(&host, &Choices::default()), content(&host));
+    assert!(plan.needs() > ByteCount::ZERO);
+    host.set_capacity(Some(host.used() + plan.needs() - ByteCount(1)));
+    let steps = host.steps();
+    let error = execute(&host.shared(), &plan, &Choices::default()).unwrap_err();
+    assert!(error.is_refusal() && error.to_string().contains("free 1 B first"), "{error}");
+    assert!(host.steps() == steps && content(&host) == before);
+    // What is kept beside takes a little more.
+    host.set_capacity(Some(host.used() + plan.needs() + ByteCount::mib(1)));
+    let expected = shown(&host, &names[4]);
+    execute(&host.shared(), &plan, &Choices::default()).unwrap();
+    assert!(shown(&host, &names[4]) == expected);
+}
