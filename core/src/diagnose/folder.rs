@@ -40,9 +40,9 @@ pub fn diagnose(host: &SharedHost, path: &Path) -> Result<Diagnosis, DiagnoseErr
     folder.unreadable.retain(|(file, _)| !is_kept(file));
     let (kind, claims, problems) = claims(host, &root, &folder)?;
     let gate = Gate::new([root.clone()]);
-    let links: Vec<Judged> = (0..folder.images.len()).map(|index| judge(host, &folder, &gate, index)).collect();
-    let mut images: Vec<Finding> =
-        (0..folder.images.len()).map(|index| finding(host, &folder, &links, &claims, kind, index)).collect();
+    let indexes = 0..folder.images.len();
+    let chains = Chains::of(indexes.clone().map(|index| judge(host, &folder, &gate, index)).collect());
+    let mut images: Vec<Finding> = indexes.map(|index| finding(host, &folder, &chains, &claims, kind, index)).collect();
     for image in images.iter_mut().filter(|image| image.path.starts_with(root.join(ASIDE))) {
         set_aside(image);
     }
@@ -94,7 +94,34 @@ fn claims(host: &SharedHost, root: &Path, folder: &Folder) -> Result<(FolderKind
     Ok((kind, claims, found.problems))
 }
 
-/// An image and what is below it, as far as the links lead; the first image that comes again ends it.
+/// How the images of a folder stand to one another, as far as their links lead.
+struct Chains {
+    links: Vec<Judged>,
+    /// Per image: itself and what is below it; the first image that comes again ends it.
+    down: Vec<Vec<usize>>,
+    /// Per image: those that read through it, directly or not.
+    above: Vec<Vec<usize>>,
+}
+
+impl Chains {
+    fn of(links: Vec<Judged>) -> Self {
+        let down: Vec<Vec<usize>> = (0..links.len()).map(|index| down(&links, index)).collect();
+        let mut above = vec![Vec::new(); links.len()];
+        for (index, chain) in down.iter().enumerate() {
+            chain[1..].iter().for_each(|below| above[*below].push(index));
+        }
+        Self { links, down, above }
+    }
+
+    fn is_in_loop(&self, index: usize) -> bool {
+        self.down[index].last().is_some_and(|lowest| self.links[*lowest].parent == Some(index))
+    }
+
+    fn children(&self, index: usize) -> impl Iterator<Item = usize> {
+        self.above[index].iter().copied().filter(move |above| self.links[*above].parent == Some(index))
+    }
+}
+
 fn down(links: &[Judged], index: usize) -> Vec<usize> {
     let mut chain = vec![index];
     while let Some(parent) = links[chain[chain.len() - 1]].parent.filter(|parent| !chain.contains(parent)) {
@@ -103,19 +130,14 @@ fn down(links: &[Judged], index: usize) -> Vec<usize> {
     chain
 }
 
-fn is_in_loop(links: &[Judged], index: usize) -> bool {
-    let chain = down(links, index);
-    links[chain[chain.len() - 1]].parent == Some(index)
-}
-
-fn finding(host: &SharedHost, folder: &Folder, links: &[Judged], claims: &Claims, kind: FolderKind, index: usize) -> Finding {
-    let (image, link) = (&folder.images[index], &links[index]);
+fn finding(host: &SharedHost, folder: &Folder, chains: &Chains, claims: &Claims, kind: FolderKind, index: usize) -> Finding {
+    let (image, link) = (&folder.images[index], &chains.links[index]);
     let path = |at: usize| folder.images[at].path.clone();
-    let looped = is_in_loop(links, index);
-    let broken = |at: usize| links[at].defect.as_ref().is_some_and(|defect| !is_found(defect)) || is_in_loop(links, at);
-    let broken_below = down(links, index).into_iter().skip(1).find(|at| broken(*at)).filter(|_| !looped).map(path);
-    let children: Vec<usize> = (0..links.len()).filter(|at| links[*at].parent == Some(index)).collect();
-    let above = (0..links.len()).filter(|at| *at != index && down(links, *at).contains(&index));
+    let looped = chains.is_in_loop(index);
+    let broken = |at: usize| chains.links[at].defect.as_ref().is_some_and(|defect| !is_found(defect)) || chains.is_in_loop(at);
+    let broken_below = chains.down[index].iter().skip(1).copied().find(|at| broken(*at)).filter(|_| !looped).map(path);
+    let children: Vec<usize> = chains.children(index).collect();
+    let above = chains.above[index].iter().copied();
     let readers: BTreeSet<NodeName> = above.filter_map(|at| claims.named.get(&path(at))).flatten().cloned().collect();
     let role = match kind {
         FolderKind::Images => Role::Unclaimed,

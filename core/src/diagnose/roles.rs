@@ -50,6 +50,12 @@ impl Claims {
                 claims.pending.entry(file).or_insert(reason);
             }
         }
+        // As of a take that was cut short: Now has gone on in new leaves.
+        for file in machine.images.keys().filter_map(file) {
+            if !claims.named.contains_key(&file) {
+                claims.pending.entry(file).or_insert("no snapshot is it any longer; its merge is due".into());
+            }
+        }
         for item in &machine.trash {
             let why = match item.reason {
                 TrashReason::Deleted => "its snapshot was deleted",

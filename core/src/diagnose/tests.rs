@@ -201,3 +201,4 @@ fn copies_of_a_parent_are_candidates() {
 }
 
 pub(crate) mod of_hyper_v;
+mod of_ours;
