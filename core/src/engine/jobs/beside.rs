@@ -111,12 +111,21 @@ impl Beside {
         self
     }
 
+    /// The same where it can't be stopped in between.
+    pub(super) fn to_its_end(mut self) -> Self {
+        self.active.state.pausable = false;
+        self
+    }
+
     /// The name under which it is paused and cancelled.
     pub fn machine(&self) -> MachineId {
         self.active.state.machine
     }
 
     pub fn steer(&mut self, action: JobAction) -> Result<Answer, Refusal> {
+        if !self.active.state.pausable {
+            return Err(Refusal::rule("this job can't be stopped in between; it ends by itself"));
+        }
         let (phase, text) = match action {
             JobAction::Pause => (JobPhase::Paused, "it waits".into()),
             JobAction::Resume => (JobPhase::Running, "it goes on".into()),

@@ -10,8 +10,8 @@ use crate::engine::{JobKind, Mode, Refusal, RepairFolder, RepairView, RequestId}
 use crate::host_file::SharedHost;
 use crate::repair;
 
-/// What a repair that is cut short leaves.
-const TAKEN_BACK: &str = "what it had changed is taken back";
+/// Nobody cancels it: it is all done, or taken back.
+const WHOLE: &str = "it goes to its end";
 
 /// Begins to look at all images of a folder.
 pub(in crate::engine) fn diagnose(
@@ -38,7 +38,7 @@ pub(in crate::engine) fn repair(
 ) -> Result<Beside, Refusal> {
     let host = host.clone();
     let title = format!("Repairing {}", name(&request.folder));
-    let job = Beside::start((JobKind::Repair, title), TAKEN_BACK, from, clock, move |_| {
+    let job = Beside::start((JobKind::Repair, title), WHOLE, from, clock, move |_| {
         let RepairFolder { folder, choices, plan } = request;
         match (mode, plan) {
             (Mode::WhatIf, _) => {
@@ -53,7 +53,7 @@ pub(in crate::engine) fn repair(
             }
         }
     })?;
-    Ok(if mode == Mode::Do { job } else { job.quietly() })
+    Ok(if mode == Mode::Do { job.to_its_end() } else { job.quietly() })
 }
 
 /// Takes the last repair of a folder back, or what was cut short of it.
@@ -65,10 +65,11 @@ pub(in crate::engine) fn undo_repair(
 ) -> Result<Beside, Refusal> {
     let host = host.clone();
     let title = format!("Taking back the repair of {}", name(&folder));
-    Beside::start((JobKind::Repair, title), "it goes on with the next attempt", from, clock, move |_| {
+    let job = Beside::start((JobKind::Repair, title), WHOLE, from, clock, move |_| {
         let done = repair::undo(&host, &folder)?;
         Ok(Outcome::Done(format!("taken back: {} in {}", count(done.done.len()), name(&folder))))
-    })
+    })?;
+    Ok(job.to_its_end())
 }
 
 fn count(changes: usize) -> String {

@@ -109,3 +109,39 @@ fn an_image_is_looked_into_without_being_a_job() {
     assert_eq!((files(&bases), files(image.parent().expect("a folder"))), before);
     bench.ask(Command::Inspect { image: bases.join("nothing.vhd"), folders: Vec::new() }).expect_err("nothing is there");
 }
+
+#[test]
+fn a_folder_is_diagnosed_repaired_as_it_was_shown_and_put_back() {
+    use crate::engine::RepairFolder;
+    use crate::repair::Choices;
+    let mut bench = Bench::new();
+    let (image, bases) = chain(&bench);
+    let folder = bench.folder.path().canonicalize().expect("a folder").join("all");
+    std::fs::create_dir(&folder).expect("a folder");
+    let (leaf, base) = (folder.join("leaf.avhd"), folder.join("elsewhere.vhd"));
+    std::fs::rename(&image, &leaf).expect("moved");
+    std::fs::rename(bases.join("base.vhd"), &base).expect("moved");
+    let bytes = || (std::fs::read(&leaf).expect("a file"), std::fs::read(&base).expect("a file"));
+    let before = bytes();
+
+    let Answer::Diagnosed(found) = bench.done(Command::Diagnose(folder.clone())) else { panic!("a diagnosis") };
+    assert_eq!(found.defects().count(), 1, "{found:?}");
+    let request = |plan| Command::Repair(RepairFolder { folder: folder.clone(), choices: Choices::default(), plan });
+    let refused = bench.ask(request(None)).expect_err("nobody has seen what would be done");
+    assert_eq!(refused.kind, RefusalKind::Rule);
+    let asked = bench.submit(request(None), Mode::WhatIf);
+    let Answer::RepairPlanned(view) = bench.wait(asked).expect("it can be") else { panic!("a plan") };
+    assert_eq!((view.plan.steps.len(), view.past.len()), (1, 0));
+    assert!(bench.jobs.iter().all(|job| job.kind != JobKind::Repair || !matches!(job.phase, JobPhase::Done(_))), "only a look");
+    let plan = Box::new(view.plan);
+    bench.done(request(Some(plan.clone())));
+    let job = bench.jobs.last().expect("a job");
+    assert!((job.kind, job.pausable) == (JobKind::Repair, false), "nobody can stop it in between: {job:?}");
+    let Answer::Diagnosed(found) = bench.done(Command::Diagnose(folder.clone())) else { panic!("a diagnosis") };
+    assert_eq!(found.defects().count(), 0, "{found:?}");
+    let refused = bench.ask(request(Some(plan))).expect_err("it isn't what was planned for any more");
+    assert_eq!(refused.kind, RefusalKind::Rule);
+    bench.done(Command::UndoRepair(folder.clone()));
+    assert!(bytes() == before, "byte for byte");
+    assert_eq!(files(&folder), [base, leaf], "nothing is left of it");
+}
