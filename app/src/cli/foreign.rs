@@ -1,4 +1,4 @@
-//! Images of other programs' formats, converted by qemu-img on their way into the library.
+//! Images of other programs' formats, converted on their way into the library: raw disks here, the others by qemu-img.
 //!
 //! An image can name other files, and qemu-img would open whatever it names. So that is read from the image's own header
 //! before, the format is given and not guessed, and what isn't in one file is refused.
@@ -8,11 +8,14 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use snaptree_core::chain::{Source, Target, convert};
+use snaptree_core::disk::{ImageFormat, ImageType};
 use snaptree_core::engine::Refusal;
+use snaptree_core::host_file::OsHost;
 
 use super::Failure;
 
-/// A format that only qemu-img reads.
+/// A format that a machine's disks can't have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Foreign {
     /// The disk's bytes.
@@ -124,9 +127,15 @@ impl Foreign {
     }
 
     fn run(self, path: &Path, to: &Path) -> Result<(), Failure> {
-        let mut convert = Command::new("qemu-img");
-        convert.args(["convert", "-f", self.name(), "-O", "vhdx", "-o", "subformat=dynamic"]).arg(path).arg(to);
-        let output = convert.stdin(Stdio::null()).output().map_err(|error| {
+        if self == Self::Raw {
+            let host = OsHost::shared();
+            let target = Target::Image { format: ImageFormat::Vhdx, kind: ImageType::Dynamic, block_size: None };
+            convert(&host, &Source::raw(&host, path)?, to, target, &mut |_| true)?;
+            return Ok(());
+        }
+        let mut command = Command::new("qemu-img");
+        command.args(["convert", "-f", self.name(), "-O", "vhdx", "-o", "subformat=dynamic"]).arg(path).arg(to);
+        let output = command.stdin(Stdio::null()).output().map_err(|error| {
             Failure::failed(match error.kind() {
                 std::io::ErrorKind::NotFound => "qemu-img isn't installed: the package is qemu-utils".to_owned(),
                 _ => format!("qemu-img can't be started: {error}"),

@@ -143,7 +143,7 @@ pub enum Verb {
         delete_files: bool,
     },
     /// Brings a chain of images in as a machine, copied unless --move is given. Images of other programs (raw, qcow2, VMDK,
-    /// VDI) are converted by qemu-img.
+    /// VDI) are converted.
     Import {
         /// The leaf of the chain, or a folder with it.
         path: PathBuf,

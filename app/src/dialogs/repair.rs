@@ -29,7 +29,7 @@ impl Repair {
     }
 
     pub(super) fn title(&self) -> String {
-        format!("Repair {}", name_of(&self.folder))
+        format!("Repair {}", text::file_name(&self.folder))
     }
 
     /// What is asked to see what would be done.
@@ -94,12 +94,14 @@ impl Repair {
         if self.choices != chosen {
             foot.other = Some(Action::Open(Box::new(Dialog::Repair(self.clone()))));
         }
+        let cut_short = view.past.iter().any(|past| past.cut_short);
         foot.refused = match (&view.plan.in_use, view.plan.steps.is_empty()) {
             (Some(why), _) => Some(format!("The folder is in use: {why}.")),
+            (None, _) if cut_short => Some("Take back first what was cut short.".into()),
             (None, true) => Some("There is nothing that can be repaired.".into()),
             (None, false) => None,
         };
-        foot.unfilled = view.plan.in_use.is_none();
+        foot.unfilled = view.plan.in_use.is_none() && !cut_short;
         let (folder, choices) = (self.folder.clone(), self.choices.clone());
         let plan = Some(Box::new(view.plan.clone()));
         foot.action = Some(Action::Send(Command::Repair(RepairFolder { folder, choices, plan })));
@@ -108,7 +110,7 @@ impl Repair {
     /// What can't be repaired without somebody who says which image is the parent.
     fn refused(&mut self, ui: &mut Ui, refused: &Refused, view: &RepairView) {
         let p = theme::palette(ui);
-        ui.label(theme::bold(relative(&refused.image, &self.folder)));
+        ui.label(theme::bold(text::inside(&refused.image, &self.folder)));
         ui.add(egui::Label::new(RichText::new(format!("{}.", text::sentence(&refused.reason))).color(p.weak)).wrap());
         let info = |finding: &Finding| finding.info.as_ref().map(|info| (info.format, info.parent.is_some()));
         let own = view.found.of(&refused.image).and_then(info);
@@ -122,12 +124,12 @@ impl Repair {
         if others.is_empty() {
             return;
         }
-        let chosen = self.choices.parents.get(&refused.image).map_or("not said".into(), |path| relative(path, &self.folder));
+        let chosen = self.choices.parents.get(&refused.image).map_or("not said".into(), |path| text::inside(path, &self.folder));
         ui.horizontal(|ui| {
             let label = ui.label("Its parent is");
             let list = ComboBox::from_id_salt(&refused.image).selected_text(chosen).width(360.0).show_ui(ui, |ui| {
                 for other in others {
-                    let words = relative(&other.path, &self.folder);
+                    let words = text::inside(&other.path, &self.folder);
                     if ui.selectable_label(self.choices.parents.get(&refused.image) == Some(&other.path), words).clicked() {
                         self.choices.parents.insert(refused.image.clone(), other.path.clone());
                     }
@@ -141,18 +143,10 @@ impl Repair {
 
 fn step(ui: &mut Ui, step: &Step, folder: &Path) {
     let p = theme::palette(ui);
-    ui.label(theme::bold(relative(step.change.image(), folder)));
+    ui.label(theme::bold(text::inside(step.change.image(), folder)));
     ui.add(egui::Label::new(text::sentence(&step.words)).wrap());
     for warning in &step.warnings {
         ui.add(egui::Label::new(RichText::new(format!("{}.", text::sentence(warning))).color(p.warn)).wrap());
     }
     ui.add_space(6.0);
-}
-
-fn relative(path: &Path, folder: &Path) -> String {
-    path.strip_prefix(folder).unwrap_or(path).display().to_string()
-}
-
-fn name_of(folder: &Path) -> String {
-    folder.file_name().unwrap_or(folder.as_os_str()).to_string_lossy().into_owned()
 }

@@ -40,14 +40,15 @@ impl Take {
             ui.checkbox(&mut self.memory, "With memory, so that the machine can go on from this instant");
         }
         let mut says = Vec::new();
-        if let Some(Ok(Plan::Take { depth, memory, free, .. })) = self.plan.and_then(|id| model.jobs.plan(id)) {
+        if let Some(Ok(Plan::Take { depth, memory, free, pause, .. })) = self.plan.and_then(|id| model.jobs.plan(id)) {
             says.push(format!("The chain is {depth} deep afterwards, with {} free on the volume.", text::bytes(*free)));
             if self.memory && memory.0 > 0 {
                 let memory = text::bytes(*memory);
                 let stands_still = machine.state.outside.as_ref().and_then(|outside| outside.stands_still_to_save.as_ref());
+                let about = pause.map(|pause| format!(", about {}", text::short_duration(pause))).unwrap_or_default();
                 says.push(match stands_still {
                     None => format!("{memory} of memory are saved while the machine runs on."),
-                    Some(why) => format!("The machine stands still while {memory} of memory are saved: {why}."),
+                    Some(why) => format!("The machine stands still while {memory} of memory are saved{about}: {why}."),
                 });
             }
         }

@@ -105,7 +105,7 @@ fn folders(ui: &mut Ui, model: &Model, view: &View, actions: &mut Vec<Action>) {
         caption(ui, "Folders");
     }
     for (path, _) in opened {
-        if folder(ui, &name_of(&path), &path, shown) {
+        if folder(ui, &text::file_name(&path), &path, shown) {
             actions.push(Action::ShowFilesOf(path));
         }
     }
@@ -168,10 +168,6 @@ fn tone(standing: Standing) -> Tone {
     }
 }
 
-fn name_of(path: &Path) -> String {
-    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
-}
-
 fn diagnosis(ui: &mut Ui, found: &Diagnosis, view: &mut View, actions: &mut Vec<Action>) {
     let p = theme::palette(ui);
     let rows = view.files.rows.take();
@@ -200,7 +196,8 @@ fn head(ui: &mut Ui, found: &Diagnosis, actions: &mut Vec<Action>) {
     let p = theme::palette(ui);
     ui.horizontal_wrapped(|ui| {
         ui.spacing_mut().item_spacing = vec2(6.0, 6.0);
-        ui.label(RichText::new(name_of(&found.folder)).font(theme::heading())).on_hover_text(found.folder.display().to_string());
+        ui.label(RichText::new(text::file_name(&found.folder)).font(theme::heading()))
+            .on_hover_text(found.folder.display().to_string());
         let kind = match found.kind {
             FolderKind::Machine => "a machine of this library",
             FolderKind::HyperV => "Hyper-V's machines",
@@ -290,7 +287,7 @@ fn file(ui: &mut Ui, rect: egui::Rect, image: &Finding, depth: usize, chosen: bo
         painter.rect_filled(rect, 0.0, p.hover.gamma_multiply(0.5));
     }
     painter.hline(rect.x_range(), rect.bottom() - 0.5, egui::Stroke::new(1.0, p.line));
-    let (standing, name) = (image.standing(), name_of(&image.path));
+    let (standing, name) = (image.standing(), text::file_name(&image.path));
     let left = rect.left() + 16.0 + depth.min(MOST_SET_IN) as f32 * SET_IN;
     let (first, second) = (rect.top() + 15.0, rect.top() + 33.0);
     let held = text::bytes(image.held);
@@ -311,8 +308,8 @@ fn file(ui: &mut Ui, rect: egui::Rect, image: &Finding, depth: usize, chosen: bo
 fn details(ui: &mut Ui, image: &Finding, found: &Diagnosis, actions: &mut Vec<Action>) {
     let p = theme::palette(ui);
     ui.spacing_mut().item_spacing.y = 4.0;
-    let relative = |path: &Path| path.strip_prefix(&found.folder).unwrap_or(path).display().to_string();
-    ui.label(RichText::new(name_of(&image.path)).font(theme::heading()));
+    let relative = |path: &Path| text::inside(path, &found.folder);
+    ui.label(RichText::new(text::file_name(&image.path)).font(theme::heading()));
     ui.label(RichText::new(relative(&image.path)).color(p.weak));
     ui.add_space(4.0);
     pill(ui, image.standing().word(), tone(image.standing()));

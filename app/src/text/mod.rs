@@ -11,6 +11,7 @@ pub use apply::{apply, back_in_time};
 pub use outcome::{Said, deletion, deletion_row, estimate, estimate_long, merge, orders, reads_change, to_move};
 pub use zone::Zone;
 
+use std::path::Path;
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
@@ -110,6 +111,16 @@ pub fn short_duration(d: Duration) -> String {
 pub fn sentence(text: impl AsRef<str>) -> String {
     let mut letters = text.as_ref().chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
+}
+
+/// A file's or folder's own name.
+pub fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+}
+
+/// A path from a folder on, where it is inside.
+pub fn inside(path: &Path, folder: &Path) -> String {
+    path.strip_prefix(folder).unwrap_or(path).display().to_string()
 }
 
 /// "1 snapshot", "3 snapshots".

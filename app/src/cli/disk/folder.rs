@@ -7,7 +7,7 @@ use snaptree_core::diagnose::{DiagnoseError, Diagnosis, Finding, diagnose};
 use super::Image;
 use crate::cli::output::{Align, Output, table};
 use crate::cli::{Done, Failure};
-use crate::text::{bytes, count};
+use crate::text::{bytes, count, inside};
 
 impl From<DiagnoseError> for Failure {
     fn from(error: DiagnoseError) -> Self {
@@ -28,7 +28,7 @@ pub fn check(folder: &Path, output: &Output) -> Done {
 fn lines(found: &Diagnosis) -> Vec<String> {
     let columns = [("FILE", Align::Left), ("STATE", Align::Left), ("HOLDS", Align::Right), ("WHY", Align::Left)];
     let row = |image: &Finding| {
-        let file = image.path.strip_prefix(&found.folder).unwrap_or(&image.path).display().to_string();
+        let file = inside(&image.path, &found.folder);
         vec![file, image.standing().word().to_owned(), bytes(image.held), image.reason.clone()]
     };
     let mut lines = table(&columns, &found.images.iter().map(row).collect::<Vec<_>>());

@@ -10,7 +10,7 @@ use snaptree_core::repair::{self, Choices, Plan, RepairError};
 use super::Image;
 use crate::cli::output::Output;
 use crate::cli::{Common, Done, Failure, json};
-use crate::text::bytes;
+use crate::text::{bytes, count};
 
 /// A folder to be repaired.
 #[derive(Debug, Args)]
@@ -47,10 +47,7 @@ pub fn run(repair: &Repair, common: &Common, output: &Output) -> Done {
     let host = Image::host();
     let past = repair::past(&host, &repair.folder)?;
     if repair.forget {
-        let what = || match past.len() {
-            1 => "1 repair can't be undone any more".to_owned(),
-            n => format!("{n} repairs can't be undone any more"),
-        };
+        let what = || format!("{} can't be undone any more", count(past.len(), "repair"));
         let freed = if common.what_if { None } else { Some(repair::forget(&host, &repair.folder)?) };
         let data = json::Freed { freed: freed.unwrap_or_default() };
         output.say(&data, || match freed {
