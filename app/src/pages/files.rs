@@ -244,8 +244,8 @@ const SET_IN: f32 = 14.0;
 const MOST_SET_IN: usize = 12;
 
 /// The rows; answers which one was chosen.
-fn list(ui: &mut Ui, found: &Diagnosis, rows: &[Row], chosen: usize, has_keys: bool) -> Option<usize> {
-    let step = |ui: &Ui, key| has_keys && ui.input(|i| i.key_pressed(key));
+fn list(ui: &mut Ui, found: &Diagnosis, rows: &[Row], chosen: usize, is_in_front: bool) -> Option<usize> {
+    let step = |ui: &Ui, key| is_in_front && ui.input(|i| i.key_pressed(key));
     let mut next = match (step(ui, Key::ArrowDown), step(ui, Key::ArrowUp)) {
         (true, _) => Some((chosen + 1).min(rows.len().saturating_sub(1))),
         (_, true) => Some(chosen.saturating_sub(1)),
@@ -263,8 +263,13 @@ fn list(ui: &mut Ui, found: &Diagnosis, rows: &[Row], chosen: usize, has_keys: b
             let from = pos2(ui.min_rect().left(), top + at as f32 * ROW);
             let rect = egui::Rect::from_min_size(from, vec2(ui.available_width(), ROW));
             let image = &found.images[row.image];
-            if file(ui, rect, image, row.depth, at == chosen) {
+            let response = file(ui, rect, image, row.depth, at == chosen);
+            if response.clicked() {
                 next = Some(at);
+            }
+            // A hint that is open stays as long as the pointer rests, also over what is opened by a key.
+            if is_in_front {
+                response.on_hover_text(format!("{}\n{}", image.path.display(), text::sentence(&image.reason)));
             }
         }
         if let Some(at) = moved {
@@ -275,8 +280,8 @@ fn list(ui: &mut Ui, found: &Diagnosis, rows: &[Row], chosen: usize, has_keys: b
     next.filter(|next| *next < rows.len() && *next != chosen)
 }
 
-/// A file: its state and name, what it holds, and why. Answers whether it was clicked.
-fn file(ui: &mut Ui, rect: egui::Rect, image: &Finding, depth: usize, chosen: bool) -> bool {
+/// A file: its state and name, what it holds, and why.
+fn file(ui: &mut Ui, rect: egui::Rect, image: &Finding, depth: usize, chosen: bool) -> egui::Response {
     let p = theme::palette(ui);
     let response = ui.interact(rect, egui::Id::unique(("file", &image.path)), Sense::click());
     let painter = ui.painter().clone();
@@ -301,7 +306,7 @@ fn file(ui: &mut Ui, rect: egui::Rect, image: &Finding, depth: usize, chosen: bo
     put(&painter, pos2(left, second), Align2::LEFT_CENTER, &reason, theme::small(), color, rect.right() - left - 16.0);
     let said = format!("{name}, {}, {held}, {}", standing.word(), image.reason);
     response.widget_info(|| egui::WidgetInfo::selected(egui::Role::ListItem, true, chosen, &said));
-    response.on_hover_text(format!("{}\n{reason}", image.path.display())).clicked()
+    response
 }
 
 /// All that is known of one file.
