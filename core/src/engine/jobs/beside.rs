@@ -112,7 +112,7 @@ impl Beside {
     }
 
     /// The same where it can't be stopped in between.
-    pub(super) fn to_its_end(mut self) -> Self {
+    pub(super) fn unstoppable(mut self) -> Self {
         self.active.state.pausable = false;
         self
     }

@@ -53,7 +53,7 @@ pub(in crate::engine) fn repair(
             }
         }
     })?;
-    Ok(if mode == Mode::Do { job.to_its_end() } else { job.quietly() })
+    Ok(if mode == Mode::Do { job.unstoppable() } else { job.quietly() })
 }
 
 /// Takes the last repair of a folder back, or what was cut short of it.
@@ -69,7 +69,7 @@ pub(in crate::engine) fn undo_repair(
         let done = repair::undo(&host, &folder)?;
         Ok(Outcome::Done(format!("taken back: {} in {}", count(done.done.len()), name(&folder))))
     })?;
-    Ok(job.to_its_end())
+    Ok(job.unstoppable())
 }
 
 fn count(changes: usize) -> String {
