@@ -1,6 +1,6 @@
 //! The built-in machine on its own threads, and the gate at which they stand still.
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{Builder, JoinHandle};
 use std::time::Duration;
@@ -32,6 +32,8 @@ struct GateState {
 #[derive(Debug, Default)]
 struct Gate {
     closed: AtomicBool,
+    /// How often the machine was resumed.
+    resumes: AtomicU64,
     state: Mutex<GateState>,
     changed: Condvar,
 }
@@ -100,9 +102,25 @@ impl Gate {
         state
     }
 
-    /// The volume is full: the machine stands still until it is resumed.
-    fn stall(&self) {
-        drop(self.change(|state| (state.paused, state.full) = (true, true)));
+    /// The volume was found full by what began when the machine had been resumed `then` times: it stands still until
+    /// it is resumed. If it was resumed since, what failed is tried again first.
+    fn stall(&self, then: u64) {
+        drop(self.change(|state| {
+            if self.resumes() == then {
+                (state.paused, state.full) = (true, true);
+            }
+        }));
+    }
+
+    fn resume(&self) {
+        drop(self.change(|state| {
+            self.resumes.fetch_add(1, Ordering::AcqRel);
+            (state.paused, state.full) = (false, false);
+        }));
+    }
+
+    fn resumes(&self) -> u64 {
+        self.resumes.load(Ordering::Acquire)
     }
 
     /// Something failed: the machine stands still for good.
@@ -191,10 +209,11 @@ fn work(machine: &Workload, gate: &Gate, worker: usize) -> Result<()> {
             if inside.is_none() {
                 break;
             }
+            let resumes = gate.resumes();
             match machine.tick(worker) {
                 Ok(()) => ticks = ticks.wrapping_add(1),
                 // Nothing of the tick counts: it is done again.
-                Err(error) if error.is_full() => gate.stall(),
+                Err(error) if error.is_full() => gate.stall(resumes),
                 Err(error) => return Err(error),
             }
         }
@@ -211,9 +230,10 @@ fn flush(machine: &Workload, gate: &Gate) -> Result<()> {
         }
         drop(state);
         gate.sleep(FLUSH_EVERY);
+        let resumes = gate.resumes();
         if !gate.is_closed() {
             match machine.flush() {
-                Err(error) if error.is_full() => gate.stall(),
+                Err(error) if error.is_full() => gate.stall(resumes),
                 flushed => flushed?,
             }
         }
@@ -227,7 +247,7 @@ impl Guest for Running {
     }
 
     fn resume(&self) {
-        drop(self.gate.change(|state| (state.paused, state.full) = (false, false)));
+        self.gate.resume();
     }
 
     fn met_full(&self) -> bool {
@@ -264,5 +284,23 @@ impl Guest for Running {
             return Err(VmError::Refused("the machine stands still; resume it first".into()));
         };
         self.machine.bad_update()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_found_no_room_before_a_resume_does_not_close_the_gate_after_it() {
+        let gate = Gate::default();
+        let (one, other) = (gate.resumes(), gate.resumes());
+        gate.stall(one);
+        assert!(gate.is_closed() && gate.lock().full);
+        gate.resume();
+        gate.stall(other);
+        assert!(!gate.is_closed() && !gate.lock().full, "it is tried again first");
+        gate.stall(gate.resumes());
+        assert!(gate.is_closed() && gate.lock().full);
     }
 }
