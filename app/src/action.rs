@@ -153,7 +153,7 @@ verbs! {
     PlanToday: "Show today", "Go back to the days from now on", plain(Key::Num0), [Palette];
     CreateMachine: "Create a machine…", "A new machine with its disks", ctrl(Key::N), [Palette];
     OpenFolder: "Open a folder…", "Look at disk images in place; nothing is changed", ctrl(Key::O), [Palette];
-    Import: "Import images…", "Bring VHDX or VHD files into the library as a machine", ctrl(Key::I), [Palette];
+    Import: "Import images…", "Bring disk images into the library as a machine", ctrl(Key::I), [Palette];
     Demo: "Look at the demo", "A library that shows the whole idea, made by really taking, applying and deleting", None, [Palette];
     Palette: "Search or run a command", "Find a machine, a snapshot or a command", ctrl(Key::P), [Palette];
     Find: "Find a snapshot", "Find a snapshot in any machine", ctrl(Key::F), [Palette];

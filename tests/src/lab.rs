@@ -162,7 +162,7 @@ pub fn fill(image: &dyn Image, content: &mut Content, random: &mut Random) {
 pub fn make_machine(host: &MemHost, shape: &Shape, seed: u64) -> Contents {
     let contents = make_foreign(host, shape, seed);
     let library = library(host).expect("a library");
-    let request = ImportRequest { path: FOREIGN.into(), name: NAME.into(), remove_originals: true };
+    let request = ImportRequest { path: FOREIGN.into(), name: NAME.into(), remove_originals: true, computer: None };
     drop(library.import(&request, &mut |_, _| true).expect("imported"));
     host.remove_dir_all(Path::new(FOREIGN)).expect("removed");
     host.flush_dir(Path::new("/")).expect("flushed");

@@ -252,7 +252,7 @@ fn importing() {
         ("adopt a folder with branches, by moving", true, true, 15, &COARSE),
         ("adopt a folder of VHDs with branches, by moving", true, true, 44, &VHD_UNEVEN),
     ] {
-        let request = || ImportRequest { path: FOREIGN.into(), name: lab::NAME.into(), remove_originals: moves };
+        let request = || ImportRequest { path: FOREIGN.into(), name: lab::NAME.into(), remove_originals: moves, computer: None };
         let file_of = |label: &str| {
             Path::new(FOREIGN).join(format!(
                 "{label}.{}",

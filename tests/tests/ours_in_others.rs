@@ -10,7 +10,7 @@ use anyhow::{Context, Result, ensure};
 use snaptree_core::chain::Chain;
 use snaptree_core::clock::SystemClock;
 use snaptree_core::disk::{self, CreateOptions, ImageFormat};
-use snaptree_core::engine::{Answer, Command, ImportMode};
+use snaptree_core::engine::{Answer, Command, Import, ImportMode};
 use snaptree_core::host_file::{Access, OsHost};
 use snaptree_core::merge::{self, Execution, StepOutcome};
 use snaptree_core::snapshot::{DiskId, ImageId, MachineId, SnapshotId, Tree};
@@ -87,7 +87,7 @@ impl Story {
         }
         chain.images().pop().context("a leaf")?.freeze()?;
         drop(chain);
-        let import = Command::Import { path: path(LAYERS - 1), name: "m".into(), mode: ImportMode::Move };
+        let import = Command::Import(Import { path: path(LAYERS - 1), name: "m".into(), mode: ImportMode::Move, computer: None });
         let Answer::Created(machine) = driver.done(import) else { panic!("no machine") };
         let labelled = |layer: usize| driver.labelled(machine, &format!("layer{layer}"));
         let ids: Vec<SnapshotId> = (0..LAYERS - 1).map(labelled).collect();

@@ -9,7 +9,7 @@ use anyhow::{Context, Result, ensure};
 use sha2::{Digest, Sha256};
 use snaptree_core::chain::{Chain, Gate, Source, Target, convert};
 use snaptree_core::disk::{ImageFormat, ImageType};
-use snaptree_core::engine::{Answer, Command, ImportMode};
+use snaptree_core::engine::{Answer, Command, Import, ImportMode};
 use snaptree_core::host_file::{Access, OsHost};
 use snaptree_core::merge::merge_files;
 use snaptree_core::snapshot::{MachineId, SnapshotId, Tree};
@@ -171,7 +171,8 @@ fn import(
     let child = unpack(samples, sample.child, &folder)?;
     let files = vec![parent, child.clone()];
     let originals = Originals { before: hashes(&files)?, files };
-    let import = Command::Import { path: path(&folder, &child), name: "windows".into(), mode: ImportMode::Copy };
+    let import =
+        Command::Import(Import { path: path(&folder, &child), name: "windows".into(), mode: ImportMode::Copy, computer: None });
     match driver.done(import) {
         Answer::Created(machine) => Ok((machine, originals)),
         other => panic!("{other:?}"),

@@ -1,18 +1,17 @@
 //! `machine`: create, list, show, start, stop, resize, remove, import.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand, ValueEnum};
 use snaptree_core::cost::{MergeTotal, freeable, merges_due, node_cost};
 use snaptree_core::disk::ImageFormat;
-use snaptree_core::engine::{Answer, Command, CreateMachine, ImportMode, MachineState, Place, Plan, Power};
-use snaptree_core::snapshot::{Boot, DiskBus, Hardware, MachineKind, NodeRef, Settings, WorkloadProfile};
+use snaptree_core::engine::{Command, CreateMachine, Import, ImportMode, MachineState, Place, Power};
+use snaptree_core::snapshot::{self, Boot, DiskBus, Hardware, MachineKind, NodeRef, Settings, WorkloadProfile};
 use snaptree_core::units::ByteCount;
 
 use super::client::Client;
-use super::foreign::Foreign;
 use super::output::{Align, Output, table};
-use super::{Common, Done, Failure, answers, json, names, parse, screen};
+use super::{Common, Done, Failure, json, names, parse, screen};
 use crate::text::{self, bytes, count, merge, no_room, power};
 
 #[derive(Debug, Subcommand)]
@@ -311,49 +310,19 @@ pub fn run(verb: Verb, common: &Common, output: &Output) -> Done {
             let path = std::path::absolute(&path)?;
             let stem = || path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
             let name = name.or_else(stem).ok_or_else(|| Failure::usage("give the machine's name with --name"))?;
-            let runs_as = match kind {
-                Some(Kind::Qemu) => Some((memory.unwrap_or(ByteCount::gib(1)), computer.hardware()?)),
+            let computer = match kind {
+                Some(Kind::Qemu) => {
+                    Some(snapshot::Computer { memory: memory.unwrap_or(ByteCount::gib(1)), hardware: computer.hardware()? })
+                }
                 Some(Kind::Workload) => return Err(Failure::usage("the built-in machine makes its own disks")),
                 None if memory.is_some() || computer.is_given() => return Err(Failure::usage("give --kind qemu, which runs it")),
                 None => None,
             };
             let mode = if moves { ImportMode::Move } else { ImportMode::Copy };
-            return import(&mut client, (path, name, mode), runs_as, &common.library()?, output);
+            Command::Import(Import { path, name, mode, computer })
         }
     };
     client.carry_out(command, output)
-}
-
-/// Brings images in; QEMU runs the machine then, where that is asked for.
-fn import(
-    client: &mut Client,
-    (path, name, mode): (PathBuf, String, ImportMode),
-    runs_as: Option<(ByteCount, Hardware)>,
-    library: &Path,
-    output: &Output,
-) -> Done {
-    let (converted, path, mode) = match Foreign::of(&path) {
-        None if runs_as.is_none() => return client.carry_out(Command::Import { path, name, mode }, output),
-        None => (None, path, mode),
-        Some(_) if mode == ImportMode::Move => {
-            return Err(Failure::usage("an image of another format is converted and stays; leave --move out"));
-        }
-        Some(format) if client.is_what_if() => {
-            format.check(&path)?;
-            return answers::answer(output, None, &Answer::Plan(Box::new(Plan::Other)));
-        }
-        Some(format) => {
-            let converted = format.convert(&path, library)?;
-            let image = converted.image.clone();
-            (Some(converted), image, ImportMode::Move)
-        }
-    };
-    let answer = client.call(Command::Import { path, name, mode })?;
-    drop(converted);
-    if let (Answer::Created(machine), Some((memory, hardware))) = (&answer, runs_as) {
-        client.call(Command::SetHardware { machine: *machine, memory, hardware })?;
-    }
-    answers::answer(output, None, &answer)
 }
 
 fn list(client: &mut Client, output: &Output) -> Done {

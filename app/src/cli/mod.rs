@@ -14,7 +14,6 @@ mod answers;
 mod client;
 mod demo;
 mod disk;
-mod foreign;
 mod graph;
 mod json;
 mod machine;

@@ -3,8 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use egui::Ui;
-use snaptree_core::engine::{Command, ImportMode};
+use snaptree_core::engine::{self, Command, ImportMode};
+use snaptree_core::vm::qemu::OtherFormat;
 
+use super::hardware::Parts;
 use super::{Foot, PickFor, facts, field, focus_first};
 use crate::action::Action;
 use crate::model::{MachineEntry, Model};
@@ -19,11 +21,21 @@ pub struct Import {
     mode: ImportMode,
     /// A machine of an opened folder: its files, each with its bytes.
     adopted: Option<Vec<(String, String)>>,
+    /// Whether QEMU shall run it.
+    runs: bool,
+    parts: Parts,
 }
 
 impl Default for Import {
     fn default() -> Self {
-        Self { path: String::new(), name: String::new(), mode: ImportMode::Copy, adopted: None }
+        Self {
+            path: String::new(),
+            name: String::new(),
+            mode: ImportMode::Copy,
+            adopted: None,
+            runs: false,
+            parts: Parts::usual(),
+        }
     }
 }
 
@@ -38,6 +50,7 @@ impl Import {
             name: m.name.clone(),
             mode: ImportMode::Copy,
             adopted: Some(files.collect()),
+            ..Self::default()
         }
     }
 
@@ -58,17 +71,27 @@ impl Import {
 
     pub(super) fn show(&mut self, ui: &mut Ui, model: &Model, foot: &mut Foot) {
         if self.adopted.is_none() {
-            let path = field(ui, "VHD or VHDX file (the newest of its chain), or a folder", &mut self.path, "/path/to/disk.vhdx");
+            let what = "Disk image (of a chain the newest), or a folder";
+            let path = field(ui, what, &mut self.path, "/path/to/disk.vhdx");
             focus_first(ui, &path, &self.path);
             if ui.button("Browse…").clicked() {
                 foot.other = Some(Action::Pick(PickFor::Import));
             }
         }
         field(ui, "Name of the machine", &mut self.name, "WEB01");
-        ui.radio_value(&mut self.mode, ImportMode::Copy, "Copy the files; the originals stay untouched");
-        ui.radio_value(&mut self.mode, ImportMode::Move, "Move the files into the library");
-        if self.mode == ImportMode::Move {
-            facts(ui, ["Other programs no longer find the files where they were.".to_owned()]);
+        if self.is_converted() {
+            facts(ui, ["It is converted to VHDX; the original stays untouched.".to_owned()]);
+        } else {
+            ui.radio_value(&mut self.mode, ImportMode::Copy, "Copy the files; the originals stay untouched");
+            ui.radio_value(&mut self.mode, ImportMode::Move, "Move the files into the library");
+            if self.mode == ImportMode::Move {
+                facts(ui, ["Other programs no longer find the files where they were.".to_owned()]);
+            }
+        }
+        ui.checkbox(&mut self.runs, "Let QEMU run it");
+        if self.runs {
+            self.parts.show(ui);
+            facts(ui, ["Nothing else may run on these disks: not the machine that they came from.".to_owned()]);
         }
         if let Some(files) = &self.adopted {
             caption(ui, if self.mode == ImportMode::Copy { "Files that are copied" } else { "Files that are moved" });
@@ -79,7 +102,8 @@ impl Import {
             });
         }
         foot.label = if self.adopted.is_some() { "Adopt" } else { "Import" }.into();
-        foot.danger = self.mode == ImportMode::Move;
+        let mode = if self.is_converted() { ImportMode::Copy } else { self.mode };
+        foot.danger = mode == ImportMode::Move;
         let name = self.name.trim().to_owned();
         foot.unfilled = self.path.trim().is_empty() || name.is_empty();
         if self.path.trim().is_empty() {
@@ -89,7 +113,17 @@ impl Import {
         } else if model.machines.values().any(|m| m.name() == name && !m.read_only()) {
             foot.refused = Some(format!("There is a machine called “{name}” already."));
         }
-        foot.action = Some(Action::Send(Command::Import { path: PathBuf::from(self.path.trim()), name, mode: self.mode }));
+        if let Some(problem) = self.parts.problem(1).filter(|_| self.runs && foot.refused.is_none()) {
+            foot.refused = Some(problem);
+        }
+        let computer = self.runs.then(|| self.parts.computer());
+        let path = PathBuf::from(self.path.trim());
+        foot.action = Some(Action::Send(Command::Import(engine::Import { path, name, mode, computer })));
+    }
+
+    /// Whether it is of another program's format.
+    fn is_converted(&self) -> bool {
+        self.adopted.is_none() && OtherFormat::of(Path::new(self.path.trim())).is_some()
     }
 }
 

@@ -19,6 +19,8 @@ mod take;
 mod tests;
 mod windows;
 
+use std::path::PathBuf;
+
 pub use apply::Apply;
 pub use convert::Convert;
 pub use create::Create;
@@ -38,9 +40,11 @@ use disks::Disks;
 use egui::{Context, Id, Key, Modal, Modifiers, RichText, Ui};
 use snaptree_core::engine::{Command, RequestId, has_powershell};
 use snaptree_core::snapshot::MachineId;
+use snaptree_core::units::ByteCount;
 
 use crate::action::Action;
 use crate::model::Model;
+use crate::text;
 use crate::theme;
 use crate::view::View;
 use crate::widgets::{self, COPY_POWERSHELL, Kind};
@@ -70,6 +74,8 @@ pub enum Dialog {
     Convert(Convert),
     Inspect(Inspect),
     Repair(Repair),
+    /// What the repairs of a folder keep, and how much that is.
+    ForgetRepairs(PathBuf, ByteCount),
     Rename(Rename),
     Note(Note),
     Remove(Remove),
@@ -103,6 +109,7 @@ impl Dialog {
             | Self::Resize(_)
             | Self::Settings(_)
             | Self::Hardware(_)
+            | Self::ForgetRepairs(..)
             | Self::TurnOff(_)
             | Self::Windows(_)
             | Self::OpenFolder(_) => {
@@ -166,6 +173,7 @@ impl Dialog {
             Self::Convert(_) => "Write a disk to a file".into(),
             Self::Inspect(_) => "Look into an image".into(),
             Self::Repair(d) => d.title(),
+            Self::ForgetRepairs(folder, _) => format!("Free what repairs of {} keep", text::file_name(folder)),
             Self::Rename(_) => "Rename a snapshot".into(),
             Self::Note(_) => "Note".into(),
             Self::Resize(d) => format!("Resize a disk of {}", machine(d.machine)),
@@ -191,6 +199,7 @@ impl Dialog {
             Self::Convert(d) => d.show(ui, model, foot),
             Self::Inspect(d) => d.show(ui, model, foot),
             Self::Repair(d) => d.show(ui, model, foot),
+            Self::ForgetRepairs(folder, kept) => repair::forget(ui, (folder, *kept), foot),
             Self::Rename(d) => d.show(ui, model, foot),
             Self::Note(d) => d.show(ui, foot),
             Self::Resize(d) => d.show(ui, model, foot),

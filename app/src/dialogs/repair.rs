@@ -6,6 +6,7 @@ use egui::{ComboBox, RichText, ScrollArea, Ui};
 use snaptree_core::diagnose::Finding;
 use snaptree_core::engine::{Command, RepairFolder, RepairView, RequestId};
 use snaptree_core::repair::{Choices, Refused, Step};
+use snaptree_core::units::ByteCount;
 
 use super::{Dialog, Foot, facts};
 use crate::action::Action;
@@ -89,6 +90,10 @@ impl Repair {
                 if link(ui, "Take it back").clicked() {
                     foot.other = Some(Action::TakeRepairBack(self.folder.clone()));
                 }
+                if !last.cut_short && link(ui, &format!("Free the {} kept for that…", text::bytes(view.kept))).clicked() {
+                    let dialog = Dialog::ForgetRepairs(self.folder.clone(), view.kept);
+                    foot.other = Some(Action::Open(Box::new(dialog)));
+                }
             });
         }
         if self.choices != chosen {
@@ -139,6 +144,19 @@ impl Repair {
         });
         ui.add_space(6.0);
     }
+}
+
+/// Free what repairs keep.
+pub(super) fn forget(ui: &mut Ui, (folder, kept): (&Path, ByteCount), foot: &mut Foot) {
+    facts(
+        ui,
+        [
+            format!("{} come back at once. No image is changed.", text::bytes(kept)),
+            "The repairs of this folder can't be taken back any more.".into(),
+        ],
+    );
+    (foot.label, foot.danger) = ("Free it".into(), true);
+    foot.action = Some(Action::Send(Command::ForgetRepairs(folder.to_owned())));
 }
 
 fn step(ui: &mut Ui, step: &Step, folder: &Path) {

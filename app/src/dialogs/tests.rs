@@ -4,7 +4,7 @@ use egui::accesskit::Role;
 use egui_kittest::kittest::{NodeT, Queryable};
 use snaptree_core::chain::{Gate, Target, inspect};
 use snaptree_core::disk::{self, CreateOptions, ImageFormat, ImageType};
-use snaptree_core::engine::{Answer, Command, Event, Mode, Outside, Plan, Refusal, Request};
+use snaptree_core::engine::{Answer, Command, Event, ImportMode, Mode, Outside, Plan, Refusal, Request};
 use snaptree_core::host_file::OsHost;
 use snaptree_core::snapshot::{DiskBus, Hardware, MachineKind};
 use snaptree_core::units::ByteCount;
@@ -297,4 +297,26 @@ fn what_a_machine_consists_of_is_changed_while_it_is_off() {
     let hardware = Hardware { processors: 2, bus: DiskBus::Sata, network: true, boot: None };
     let wanted = Command::SetHardware { machine: fabricated::machine_id("SQL02"), memory: ByteCount::gib(2), hardware };
     assert_eq!(fake.done().last(), Some(&wanted));
+}
+
+#[test]
+fn an_image_of_another_program_is_converted_and_can_be_run() {
+    let (mut window, fake, _folder) = shown();
+    by_palette(&mut window, "import");
+    window.get_by_role_and_label(Role::RadioButton, "Move the files into the library").click();
+    window.run_steps(3);
+    type_into(&mut window, "Disk image (of a chain the newest), or a folder", "/images/OLD.qcow2");
+    type_into(&mut window, "Name of the machine", "OLD");
+    window.get_by_label("It is converted to VHDX; the original stays untouched.");
+    assert_eq!(window.query_all_by_role(Role::RadioButton).count(), 0, "it can't be moved");
+    window.get_by_role_and_label(Role::CheckBox, "Let QEMU run it").click();
+    window.run_steps(6);
+    picture(&mut window, "import");
+    window.get_by_role_and_label(Role::Button, "Import").click();
+    window.run_steps(4);
+    let done = fake.done();
+    let Some(Command::Import(import)) = done.last() else { panic!("{done:?}") };
+    assert_eq!((&*import.name, import.mode, import.path.to_str()), ("OLD", ImportMode::Copy, Some("/images/OLD.qcow2")));
+    let computer = import.computer.as_ref().expect("QEMU runs it");
+    assert_eq!((computer.memory, computer.hardware.bus), (ByteCount::gib(2), DiskBus::Sata));
 }

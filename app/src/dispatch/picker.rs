@@ -4,6 +4,7 @@
 use std::path::{Path, PathBuf};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use snaptree_core::vm::qemu::OtherFormat;
 
 use crate::dialogs::PickFor;
 use crate::service::Service;
@@ -42,7 +43,10 @@ impl Picker {
             let dialog = rfd::FileDialog::new();
             let path = match why {
                 PickFor::OpenFolder => dialog.set_title("Open a folder of disk images").pick_folder(),
-                PickFor::Import => dialog.set_title("Import a VHD or VHDX file").add_filter("Disk images", IMAGES).pick_file(),
+                PickFor::Import => {
+                    let all = [IMAGES, &OtherFormat::EXTENSIONS].concat();
+                    dialog.set_title("Import a disk image").add_filter("Disk images", &all).pick_file()
+                }
                 PickFor::Image => dialog
                     .set_title("Choose a disk image")
                     .add_filter("Disk images", IMAGES)

@@ -95,7 +95,7 @@ impl Jobs {
                 if let Command::OpenFolder(folder) = &asked.command {
                     self.opened = Some(folder.clone());
                 }
-                self.repaired |= matches!(asked.command, Command::Repair(_) | Command::UndoRepair(_));
+                self.repaired |= matches!(asked.command, Command::Repair(_) | Command::UndoRepair(_) | Command::ForgetRepairs(_));
                 let text = match answer {
                     Answer::Done(text) => text,
                     Answer::Taken { latency: Some(l), .. } => {

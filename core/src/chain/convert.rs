@@ -129,7 +129,7 @@ pub fn convert(
     let stretches = source.stretches()?;
     let total = ByteCount(stretches.iter().map(|(_, length)| length).sum());
     check(host, source, to, target, total)?;
-    let temporary = beside(to);
+    let temporary = unfinished(to);
     if host.exists(&temporary) {
         host.remove_file(&temporary).map_err(|error| DiskError::io(&temporary, "remove what was left", error))?;
     }
@@ -157,8 +157,8 @@ pub fn convert(
     published
 }
 
-/// The name of what isn't complete yet.
-fn beside(to: &Path) -> PathBuf {
+/// The name of a new file that isn't complete yet.
+pub fn unfinished(to: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
     name.push(to.file_name().unwrap_or_default());
     name.push(".new");

@@ -31,7 +31,7 @@ mod resolve;
 #[cfg(test)]
 mod tests;
 
-pub use convert::{Conversion, Source, Target, convert};
+pub use convert::{Conversion, Source, Target, convert, unfinished};
 pub use device::{BlockDevice, Layer};
 pub use folder::{Folder, FolderImage, ParentState, find_files};
 pub use gate::{Gate, parent_name};

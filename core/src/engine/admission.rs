@@ -127,13 +127,11 @@ impl Engine {
                 self.library_changed = true;
                 Ok(Some(Answer::Created(id)))
             }
-            Command::Import { path, name, mode } => {
-                self.library.check_name(&name)?;
-                if what_if {
-                    return Ok(Some(Answer::Plan(Box::new(Plan::Other))));
-                }
-                let job = jobs::import(&self.library, (path, name, mode), (from, request.id), &self.options.clock)?;
-                self.beside.push(job);
+            Command::Import(import) => {
+                self.library.check_name(&import.name)?;
+                let options = &self.options;
+                let job = (import, request.mode);
+                self.beside.push(jobs::import((&options.host, &self.library), job, (from, request.id), &options.clock)?);
                 Ok(None)
             }
             Command::Convert(convert) => {
@@ -156,7 +154,12 @@ impl Engine {
                 self.beside.push(jobs::repair(&options.host, repair, request.mode, (from, request.id), &options.clock)?);
                 Ok(None)
             }
-            Command::UndoRepair(_) if what_if => Ok(Some(Answer::Plan(Box::new(Plan::Other)))),
+            Command::UndoRepair(_) | Command::ForgetRepairs(_) if what_if => Ok(Some(Answer::Plan(Box::new(Plan::Other)))),
+            Command::ForgetRepairs(folder) => {
+                let options = &self.options;
+                self.beside.push(jobs::forget_repairs(&options.host, folder, (from, request.id), &options.clock)?);
+                Ok(None)
+            }
             Command::UndoRepair(folder) => {
                 let options = &self.options;
                 self.beside.push(jobs::undo_repair(&options.host, folder, (from, request.id), &options.clock)?);

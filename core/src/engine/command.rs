@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::chain::Target;
 use crate::disk::ImageFormat;
 use crate::repair;
-use crate::snapshot::{DiskId, Hardware, MachineId, MachineKind, Settings, SnapshotId, WorkloadProfile};
+use crate::snapshot::{Computer, DiskId, Hardware, MachineId, MachineKind, Settings, SnapshotId, WorkloadProfile};
 use crate::units::{ByteCount, ByteRate};
 use crate::window::{MaintenanceWindow, OccurrenceKey, WindowId};
 
@@ -97,6 +97,19 @@ pub struct RepairFolder {
     pub plan: Option<Box<repair::Plan>>,
 }
 
+/// Images of others to bring in.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Import {
+    /// A chain's leaf, a folder with a disk's images, or one image of another program's format, which is converted.
+    pub path: PathBuf,
+    /// The machine's name.
+    pub name: String,
+    /// Copy or move.
+    pub mode: ImportMode,
+    /// What QEMU shall run it with; otherwise it is known by its disks.
+    pub computer: Option<Computer>,
+}
+
 /// What to do with a job.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -121,15 +134,8 @@ pub enum Command {
     CloseFolder(PathBuf),
     /// Create a machine.
     Create(CreateMachine),
-    /// Bring a chain of images (given by its leaf, or a folder's leaves) in as a machine.
-    Import {
-        /// The leaf, or a folder.
-        path: PathBuf,
-        /// The machine's name.
-        name: String,
-        /// Copy or move.
-        mode: ImportMode,
-    },
+    /// Bring images of others in as a machine.
+    Import(Import),
     /// Write the disk that an image shows to a new file. A machine's disks may be read so too, where nothing writes them.
     Convert(ConvertImage),
     /// Look into an image, and into what it reads through.
@@ -145,6 +151,8 @@ pub enum Command {
     Repair(RepairFolder),
     /// Take the last repair of a folder back, byte for byte.
     UndoRepair(PathBuf),
+    /// Free what the repairs of a folder keep: they can't be taken back any more.
+    ForgetRepairs(PathBuf),
     /// Forget a machine, or remove its files too.
     Remove {
         /// Which.
@@ -326,12 +334,13 @@ impl Command {
             | Self::OpenFolder(_)
             | Self::CloseFolder(_)
             | Self::Create(_)
-            | Self::Import { .. }
+            | Self::Import(_)
             | Self::Convert(_)
             | Self::Inspect { .. }
             | Self::Diagnose(_)
             | Self::Repair(_)
             | Self::UndoRepair(_)
+            | Self::ForgetRepairs(_)
             | Self::SetWindow(_)
             | Self::RemoveWindow(_)
             | Self::PinMerge { .. }

@@ -202,6 +202,8 @@ pub struct RepairView {
     pub plan: repair::Plan,
     /// Repairs of before, the oldest first.
     pub past: Vec<repair::Past>,
+    /// Bytes that they keep, so that they can be taken back.
+    pub kept: ByteCount,
 }
 
 /// The answer to a request that was carried out, or planned.

@@ -30,7 +30,7 @@ mod wire;
 mod worker;
 
 pub use agent::Agent;
-pub use command::{Command, ConvertImage, CreateMachine, ImportMode, JobAction, Mode, RepairFolder, Request, RequestId};
+pub use command::{Command, ConvertImage, CreateMachine, Import, ImportMode, JobAction, Mode, RepairFolder, Request, RequestId};
 pub use event::{Answer, Event, JobId, JobKind, JobPhase, JobState, LatencyReport, Plan, Refusal, RefusalKind, RepairView};
 pub use handle::EngineHandle;
 pub use planning::{AgentState, Expected, Pin, PlanState, VolumeHistory};

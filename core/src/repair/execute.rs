@@ -223,6 +223,16 @@ fn undo_last(host: &SharedHost, folder: &Path, is_meant: impl Fn(&Past) -> bool)
     Ok(Some(Done { done: last.done }))
 }
 
+/// What repairs of a folder have kept takes so many bytes.
+pub fn kept_bytes(host: &SharedHost, folder: &Path) -> Result<ByteCount> {
+    let kept = root(host, folder)?.join(KEPT);
+    if !host.exists(&kept) {
+        return Ok(ByteCount::ZERO);
+    }
+    let held = |file: &PathBuf| host.open(file, Access::Look).and_then(|file| file.held_bytes()).unwrap_or_default();
+    Ok(find_files(host, &kept, &|_| true)?.iter().map(held).sum())
+}
+
 /// Gives back the space of what repairs have kept: they can't be undone any more. Returns the bytes.
 pub fn forget(host: &SharedHost, folder: &Path) -> Result<ByteCount> {
     let root = root(host, folder)?;
@@ -234,9 +244,7 @@ pub fn forget(host: &SharedHost, folder: &Path) -> Result<ByteCount> {
     if let Some(cut_short) = past(host, &root)?.iter().find(|past| past.cut_short) {
         return Err(RepairError::Refused(format!("repair {} was cut short: take it back first", cut_short.number)));
     }
-    let files = find_files(host, &kept, &|_| true)?;
-    let held = |file: &PathBuf| host.open(file, Access::Look).and_then(|file| file.held_bytes()).unwrap_or_default();
-    let freed = files.iter().map(held).sum();
+    let freed = kept_bytes(host, &root)?;
     host.remove_dir_all(&kept).map_err(|error| RepairError::io("remove", &kept, error))?;
     flush(host, &root)?;
     Ok(freed)

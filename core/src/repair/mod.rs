@@ -23,6 +23,6 @@ mod tests;
 
 pub use crate::diagnose::{ASIDE, KEPT};
 pub use error::{RepairError, Result};
-pub use execute::{Done, Past, execute, forget, past, recover, undo};
+pub use execute::{Done, Past, execute, forget, kept_bytes, past, recover, undo};
 pub use plan::{Change, Choices, Plan, Refused, Step, plan};
 pub use powershell::powershell;

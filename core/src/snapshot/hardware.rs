@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::units::ByteCount;
+
 /// What disks are attached to.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -55,6 +57,16 @@ impl Default for Hardware {
     fn default() -> Self {
         Self { processors: 1, bus: DiskBus::Virtio, network: false, boot: None }
     }
+}
+
+/// What a machine that QEMU runs has, beside its disks.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Computer {
+    /// Its memory.
+    pub memory: ByteCount,
+    /// Its parts.
+    pub hardware: Hardware,
 }
 
 /// More processors than QEMU's machine takes.

@@ -30,7 +30,7 @@ pub use change::{
     Change, FileMove, Growth, Leaves, Stamp, Taken, TrashSelection, apply, begin_merge, clear_memory, delete, doomed_by_merge,
     edit, empty_trash, finish_merge, hardware, keep_on_new_leaves, resize, save_memory, take, undelete, undo_apply,
 };
-pub use hardware::{Boot, DiskBus, Hardware};
+pub use hardware::{Boot, Computer, DiskBus, Hardware};
 pub use ids::{DiskId, ImageId, MachineId, SnapshotId};
 pub use machine::{
     AppliedRecord, Configuration, DiskConfig, Ghost, ImageRecord, Machine, MachineKind, MergeRecord, Now, SavedMemory, Settings,

@@ -17,7 +17,7 @@ use crate::snapshot::{
 use crate::units::ByteCount;
 
 /// Memory of a machine of which only the disk is known.
-const MEMORY: ByteCount = ByteCount::mib(64);
+pub const MEMORY_UNKNOWN: ByteCount = ByteCount::mib(64);
 
 /// Bytes of a stranger's text that a label takes.
 const LABEL_MAX: usize = 160;
@@ -107,7 +107,7 @@ pub(super) fn machine_of(naming: Naming, sources: &[Source], places: &[(ImageId,
     let disk = DiskId("disk0".into());
     let Naming { id, name, created } = naming;
     let configuration = |info: &ImageInfo| Configuration {
-        memory: MEMORY,
+        memory: MEMORY_UNKNOWN,
         disks: vec![DiskConfig { id: disk.clone(), size: info.virtual_size, format: info.format }],
         hardware: None,
         workload: WorkloadProfile::default(),

@@ -11,7 +11,7 @@ use super::{Library, MachineStore, Result, StoreError, StoreErrorKind};
 use crate::chain::{Folder, ParentState};
 use crate::disk::{self, ParentTarget};
 use crate::host_file::{Access, SharedHost};
-use crate::snapshot::{DiskId, ImageId, MachineId};
+use crate::snapshot::{Computer, DiskId, ImageId, MachineId, MachineKind};
 use crate::units::ByteCount;
 
 /// What to bring in.
@@ -23,6 +23,8 @@ pub struct ImportRequest {
     pub name: String,
     /// Whether the originals are removed once the machine is complete.
     pub remove_originals: bool,
+    /// What QEMU shall run it with; otherwise it is known by its disks.
+    pub computer: Option<Computer>,
 }
 
 /// What an import reports, and asks.
@@ -72,7 +74,11 @@ impl Library {
             })
             .collect();
         let naming = Naming { id: MachineId::new(), name: request.name.clone(), created: self.clock.now() };
-        let machine = machine_of(naming, &sources, &places, now)?;
+        let mut machine = machine_of(naming, &sources, &places, now)?;
+        if let Some(Computer { memory, hardware }) = &request.computer {
+            machine.kind = MachineKind::Qemu;
+            (machine.configuration.memory, machine.configuration.hardware) = (*memory, Some(hardware.clone()));
+        }
         let folder = NewFolder::begin(self, machine)?;
         let copied = copy_all(&folder, &sources, &places, &copies, total, control);
         let mut store = folder.finish(copied)?;

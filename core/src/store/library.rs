@@ -10,9 +10,10 @@ use serde::{Deserialize, Serialize};
 use super::machine_store::{DISKS, JOURNAL, LOCK, MANIFEST, MANIFEST_FORMAT, SNAPSHOTS, TRASH, is_side_file, remove_trials};
 use super::names::name_problem;
 use super::{CreateRecord, Journal, MachineStore, Result, StoreError, json};
+use crate::chain::unfinished;
 use crate::clock::SharedClock;
 use crate::disk::{self, CreateOptions, ImageFormat};
-use crate::host_file::SharedHost;
+use crate::host_file::{Access, SharedHost};
 use crate::snapshot::{
     Configuration, Context, DiskConfig, DiskId, Hardware, ImageId, ImageRecord, Machine, MachineId, MachineKind, Now, Settings,
     WorkloadProfile, by_name, rules,
@@ -193,6 +194,8 @@ impl Library {
 
     /// Whether a folder holds nothing but these files and what a creation puts beside them: a journal may be a stranger's.
     fn holds_only(&self, dir: &Path, files: &[PathBuf]) -> Result<bool> {
+        // A conversion has its file under another name until it is complete.
+        let images: Vec<PathBuf> = files.iter().flat_map(|made| [made.clone(), unfinished(made)]).collect();
         let mut folders = vec![PathBuf::new()];
         while let Some(folder) = folders.pop() {
             let path = dir.join(&folder);
@@ -201,7 +204,7 @@ impl Library {
                 let own = [LOCK, JOURNAL, TEMPORARY_JOURNAL, TEMPORARY_MANIFEST].iter().any(|own| file == Path::new(own));
                 if entry.is_dir && folder == Path::new("") && [DISKS, SNAPSHOTS, TRASH].contains(&&*entry.name) {
                     folders.push(file);
-                } else if entry.is_dir || !(own || files.iter().any(|made| *made == file || is_side_file(&file, made))) {
+                } else if entry.is_dir || !(own || images.iter().any(|made| *made == file || is_side_file(&file, made))) {
                     return Ok(false);
                 }
             }
@@ -211,6 +214,17 @@ impl Library {
 
     /// Creates a machine with its base images; it is returned locked.
     pub fn create(&self, new: &NewMachine) -> Result<MachineStore> {
+        self.create_filled(new, &mut |path, disk| {
+            Ok(disk::create(&self.host, path, disk.format, &CreateOptions::dynamic(disk.size)).map(drop)?)
+        })
+    }
+
+    /// Creates a machine whose base images are made by `fill`: it is given each one's file, and what it must be.
+    pub fn create_filled(
+        &self,
+        new: &NewMachine,
+        fill: &mut dyn FnMut(&Path, &DiskConfig) -> Result<()>,
+    ) -> Result<MachineStore> {
         self.check_name(&new.name)?;
         if !new.memory.0.is_multiple_of(4096) {
             return Err(StoreError::refused(&self.folder, "memory must be a multiple of 4096 bytes"));
@@ -262,7 +276,7 @@ impl Library {
             settings: Settings::default(),
         };
         let folder = NewFolder::begin(self, machine)?;
-        let created = folder.create_disks();
+        let created = folder.fill_disks(fill);
         folder.finish(created)
     }
 
@@ -386,12 +400,18 @@ impl NewFolder {
         made.map(|()| folder)
     }
 
-    /// Creates the base images of a new machine.
-    fn create_disks(&self) -> Result<()> {
+    /// Has the base images of a new machine made.
+    fn fill_disks(&self, fill: &mut dyn FnMut(&Path, &DiskConfig) -> Result<()>) -> Result<()> {
         let machine = self.store.machine();
         for disk in &machine.configuration.disks {
             if let Some(path) = machine.now.images.get(&disk.id).and_then(|image| self.store.image_path(*image)) {
-                disk::create(&self.store.host, &path, disk.format, &CreateOptions::dynamic(disk.size))?.freeze()?;
+                fill(&path, disk)?;
+                let image = disk::open(&self.store.host, &path, disk.format, Access::Write)?;
+                let found = image.info().virtual_size;
+                if found != disk.size {
+                    return Err(StoreError::refused(&path, format!("its disk has {found}, and {} was said", disk.size)));
+                }
+                image.freeze()?;
             }
         }
         Ok(())

@@ -31,6 +31,7 @@ mod tests;
 
 pub use error::{Result, StoreError, StoreErrorKind};
 pub use folder::{FolderView, open_folder};
+pub use foreign::MEMORY_UNKNOWN;
 pub use history::{History, HistoryRecord};
 pub use import::{ImportControl, ImportRequest};
 pub use journal::{ChangeRecord, CreateRecord, Journal, NewLeaf, TakeRecord};

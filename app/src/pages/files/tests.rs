@@ -98,7 +98,8 @@ fn plan(window: &mut Window, fake: &Fake, files: &Path) -> RepairFolder {
     let (id, asked) = asked.expect("a repair is planned");
     let found = diagnose(&OsHost::shared(), files).expect("a diagnosis");
     let past = repair::past(&OsHost::shared(), files).expect("no repairs of before");
-    let view = RepairView { plan: repair::plan(&found, &asked.choices), past, found };
+    let kept = repair::kept_bytes(&OsHost::shared(), files).expect("a number");
+    let view = RepairView { plan: repair::plan(&found, &asked.choices), past, kept, found };
     fake.events.borrow_mut().push_back(Event::Answer { request: id, answer: Ok(Answer::RepairPlanned(Box::new(view))) });
     window.run_steps(4);
     asked
@@ -144,8 +145,24 @@ fn a_repair_is_a_list_first_and_then_what_was_shown() {
     window.get_by_role_and_label(Role::Button, "Repair").click();
     window.run_steps(6);
     let done = fake.done();
+    let asked_folder = asked.folder.clone();
     let Some(Command::Repair(RepairFolder { plan: Some(plan), choices, .. })) = done.last() else { panic!("{done:?}") };
     assert_eq!((plan.steps.len(), choices), (2, &asked.choices));
     let looks = fake.asked.borrow().iter().filter(|request| matches!(request.command, Command::Diagnose(_))).count();
     assert_eq!(looks, 2, "what was repaired is looked at again");
+
+    // What it keeps can be freed, after a question.
+    repair::execute(&host, plan, choices).expect("repaired");
+    answer(&mut window, &fake, files.path());
+    window.get_by_role_and_label(Role::Button, "Repair…").click();
+    window.run_steps(4);
+    self::plan(&mut window, &fake, files.path());
+    window.get_by_label_contains("kept for that…").click();
+    window.run_steps(6);
+    window.get_by_label_contains("can't be taken back any more");
+    window.get_by_role_and_label(Role::Button, "Free it").click();
+    window.run_steps(6);
+    let done = fake.done();
+    let Some(Command::ForgetRepairs(folder)) = done.last() else { panic!("{done:?}") };
+    assert_eq!(folder, &asked_folder);
 }

@@ -24,7 +24,7 @@ use crate::units::ByteCount;
 pub(super) use beside::{Beside, BesideEnd, Outcome};
 pub(super) use convert::{convert, inspect};
 pub(super) use import::import;
-pub(super) use repair::{diagnose, repair, undo_repair};
+pub(super) use repair::{diagnose, forget_repairs, repair, undo_repair};
 
 /// What a step works with.
 pub(super) struct Context<'a> {
@@ -121,12 +121,13 @@ pub(super) fn for_command(command: &Command) -> Option<(JobKind, Box<dyn Job>)> 
         | Command::ForgetMissed
         | Command::CloseFolder(_)
         | Command::Create(_)
-        | Command::Import { .. }
+        | Command::Import(_)
         | Command::Convert(_)
         | Command::Inspect { .. }
         | Command::Diagnose(_)
         | Command::Repair(_)
         | Command::UndoRepair(_)
+        | Command::ForgetRepairs(_)
         | Command::Remove { .. }
         | Command::Job { .. } => return None,
     })

@@ -43,7 +43,8 @@ pub(in crate::engine) fn repair(
         match (mode, plan) {
             (Mode::WhatIf, _) => {
                 let found = diagnose::diagnose(&host, &folder).map_err(|error| Refusal::failed(error.to_string()))?;
-                let view = RepairView { plan: repair::plan(&found, &choices), past: repair::past(&host, &folder)?, found };
+                let (past, kept) = (repair::past(&host, &folder)?, repair::kept_bytes(&host, &folder)?);
+                let view = RepairView { plan: repair::plan(&found, &choices), past, kept, found };
                 Ok(Outcome::RepairPlanned(Box::new(view)))
             }
             (Mode::Do, None) => Err(Refusal::rule("a repair is planned before it is carried out")),
@@ -68,6 +69,22 @@ pub(in crate::engine) fn undo_repair(
     let job = Beside::start((JobKind::Repair, title), WHOLE, from, clock, move |_| {
         let done = repair::undo(&host, &folder)?;
         Ok(Outcome::Done(format!("taken back: {} in {}", count(done.done.len()), name(&folder))))
+    })?;
+    Ok(job.unstoppable())
+}
+
+/// Frees what the repairs of a folder keep.
+pub(in crate::engine) fn forget_repairs(
+    host: &SharedHost,
+    folder: PathBuf,
+    from: (SubscriberId, RequestId),
+    clock: &SharedClock,
+) -> Result<Beside, Refusal> {
+    let host = host.clone();
+    let title = format!("Freeing what repairs of {} keep", name(&folder));
+    let job = Beside::start((JobKind::Repair, title), WHOLE, from, clock, move |_| {
+        let freed = repair::forget(&host, &folder)?;
+        Ok(Outcome::Done(format!("{freed} came back in {}", name(&folder))))
     })?;
     Ok(job.unstoppable())
 }

@@ -131,10 +131,13 @@ fn a_folder_is_diagnosed_repaired_as_it_was_shown_and_put_back() {
     assert_eq!(refused.kind, RefusalKind::Rule);
     let asked = bench.submit(request(None), Mode::WhatIf);
     let Answer::RepairPlanned(view) = bench.wait(asked).expect("it can be") else { panic!("a plan") };
-    assert_eq!((view.plan.steps.len(), view.past.len()), (1, 0));
+    assert_eq!((view.plan.steps.len(), view.past.len(), view.kept), (1, 0, ByteCount::ZERO));
     assert!(bench.jobs.iter().all(|job| job.kind != JobKind::Repair || !matches!(job.phase, JobPhase::Done(_))), "only a look");
     let plan = Box::new(view.plan);
     bench.done(request(Some(plan.clone())));
+    let asked = bench.submit(request(None), Mode::WhatIf);
+    let Answer::RepairPlanned(view) = bench.wait(asked).expect("it can be") else { panic!("a plan") };
+    assert!(view.past.len() == 1 && view.kept > ByteCount::ZERO, "{view:?}");
     let job = bench.jobs.last().expect("a job");
     assert!((job.kind, job.pausable) == (JobKind::Repair, false), "nobody can stop it in between: {job:?}");
     let Answer::Diagnosed(found) = bench.done(Command::Diagnose(folder.clone())) else { panic!("a diagnosis") };
@@ -143,5 +146,13 @@ fn a_folder_is_diagnosed_repaired_as_it_was_shown_and_put_back() {
     assert_eq!(refused.kind, RefusalKind::Rule);
     bench.done(Command::UndoRepair(folder.clone()));
     assert!(bytes() == before, "byte for byte");
-    assert_eq!(files(&folder), [base, leaf], "nothing is left of it");
+    assert_eq!(files(&folder), [base.clone(), leaf.clone()], "nothing is left of it");
+
+    let asked = bench.submit(request(None), Mode::WhatIf);
+    let Answer::RepairPlanned(view) = bench.wait(asked).expect("it can be") else { panic!("a plan") };
+    bench.done(request(Some(Box::new(view.plan))));
+    let repaired = bytes();
+    bench.done(Command::ForgetRepairs(folder.clone()));
+    assert!(bytes() == repaired && files(&folder) == [base, leaf], "what was kept is gone, the images are as they were");
+    bench.ask(Command::UndoRepair(folder.clone())).expect_err("it can't be taken back any more");
 }

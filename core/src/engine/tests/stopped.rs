@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Bench, quick};
-use crate::engine::{Answer, Command, JobAction, JobKind, JobPhase, Mode, Plan, Power, RefusalKind};
+use crate::engine::{Answer, Command, Import, ImportMode, JobAction, JobKind, JobPhase, Mode, Plan, Power, RefusalKind};
 use crate::snapshot::Tree;
 use crate::testing::{CrashMode, MemHost};
 use crate::units::{ByteCount, ByteRate};
@@ -225,7 +225,7 @@ fn nothing_runs_the_disks_of_others() {
     image.write_at(&[7; 4096], 1 << 20).expect("written");
     image.freeze().expect("complete");
     drop(image);
-    let import = Command::Import { path, name: "theirs".into(), mode: crate::engine::ImportMode::Copy };
+    let import = Command::Import(Import { path, name: "theirs".into(), mode: ImportMode::Copy, computer: None });
     bench.done(import);
     bench.pass(std::time::Duration::from_millis(20));
     bench.hear();

@@ -33,7 +33,7 @@ fn foreign(host: &MemHost) -> BTreeMap<&'static str, Content> {
 }
 
 fn request(path: &str) -> ImportRequest {
-    ImportRequest { path: path.into(), name: "web".into(), remove_originals: false }
+    ImportRequest { path: path.into(), name: "web".into(), remove_originals: false, computer: None }
 }
 
 #[test]

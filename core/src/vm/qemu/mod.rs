@@ -12,6 +12,7 @@
 mod adopt;
 mod arguments;
 mod find;
+mod image;
 mod picture;
 mod process;
 pub mod qmp;
@@ -20,4 +21,5 @@ mod save;
 
 pub use adopt::{end_left, is_left};
 pub use find::{Acceleration, Qemu};
+pub use image::{OtherFormat, OtherImage};
 pub use running::Running;

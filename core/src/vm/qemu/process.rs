@@ -167,6 +167,14 @@ impl Process {
     }
 }
 
+/// Lets a program that was started here stand still, or go on.
+pub(super) fn stand_still(child: &Child, still: bool) {
+    // It may have ended by itself; its number is kept until it is waited for.
+    if let Some(pid) = Pid::from_raw(child.id() as i32) {
+        let _ = rustix::process::kill_process(pid, if still { Signal::STOP } else { Signal::CONT });
+    }
+}
+
 impl Drop for Process {
     fn drop(&mut self) {
         if self.held.load(Ordering::Relaxed) {

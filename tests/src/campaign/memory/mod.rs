@@ -144,7 +144,7 @@ impl<'a> Round<'a> {
         let shape = SHAPES[random.below(SHAPES.len() as u64) as usize];
         let contents = lab::make_foreign(&host, &shape, seed);
         let library = lab::library(&host).map_err(|error| error.to_string())?;
-        let request = ImportRequest { path: FOREIGN.into(), name: "imported".into(), remove_originals: true };
+        let request = ImportRequest { path: FOREIGN.into(), name: "imported".into(), remove_originals: true, computer: None };
         let store = library.import(&request, &mut |_, _| true).map_err(|error| error.to_string())?;
         let contents: BTreeMap<String, Disks> =
             lab::name_contents(contents).into_iter().map(|(label, content)| (label, vec![content])).collect();
