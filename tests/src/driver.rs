@@ -14,7 +14,7 @@ use snaptree_core::engine::{
     Answer, Command, CreateMachine, Engine, EngineOptions, Event, JobState, LatencyReport, MachineState, Mode, Refusal, Request,
     RequestId, Screen, SubscriberId, VerifyReport, WorkloadCounters,
 };
-use snaptree_core::host_file::{Access, OsHost};
+use snaptree_core::host_file::{Access, OsHost, SharedHost};
 use snaptree_core::snapshot::{DiskId, MachineId, MachineKind, NodeRef, SnapshotId, Tree, WorkloadProfile};
 use snaptree_core::units::ByteCount;
 use tempfile::TempDir;
@@ -25,6 +25,7 @@ const PATIENCE: Duration = Duration::from_secs(300);
 /// An engine without a thread, and everything that it has said.
 pub struct Driver {
     folder: TempDir,
+    host: SharedHost,
     engine: Engine,
     me: SubscriberId,
     events: Receiver<Event>,
@@ -42,12 +43,14 @@ pub struct Driver {
 impl Driver {
     /// On a new library in a temporary folder, which goes with it.
     pub fn new() -> Self {
-        Self::on(tempfile::Builder::new().prefix("snaptree-").tempdir().expect("a temporary folder"))
+        let folder = tempfile::Builder::new().prefix("snaptree-").tempdir().expect("a temporary folder");
+        Self::on(folder, OsHost::shared())
     }
 
-    fn on(folder: TempDir) -> Self {
+    /// On the library in this folder of a file system.
+    pub fn on(folder: TempDir, host: SharedHost) -> Self {
         let options = EngineOptions {
-            host: OsHost::shared(),
+            host: host.clone(),
             clock: SystemClock::shared(),
             library: folder.path().join("library"),
             executable: None,
@@ -56,6 +59,7 @@ impl Driver {
         let (me, events) = engine.subscribe();
         Self {
             folder,
+            host,
             engine,
             me,
             events,
@@ -71,14 +75,19 @@ impl Driver {
     /// The same library, opened by another engine: as after the program was ended.
     #[must_use]
     pub fn reopen(self) -> Self {
-        let Self { folder, engine, .. } = self;
+        let Self { folder, host, engine, .. } = self;
         drop(engine);
-        Self::on(folder)
+        Self::on(folder, host)
     }
 
     /// Ends the engine; the folder with the library stays as long as it is held.
     pub fn end(self) -> TempDir {
         self.folder
+    }
+
+    /// The file system that the library is on.
+    pub fn host(&self) -> &SharedHost {
+        &self.host
     }
 
     /// The temporary folder in which the library lies; what else is put there goes with it.
@@ -256,9 +265,9 @@ impl Driver {
 
     /// A node's disks, opened from their files.
     pub fn chains(&mut self, machine: MachineId, at: Option<SnapshotId>, access: Access) -> BTreeMap<DiskId, Chain> {
-        let gate = Gate::new([self.state(machine).folder.clone()]);
+        let (gate, host) = (Gate::new([self.state(machine).folder.clone()]), self.host.clone());
         let open = |(disk, files): (DiskId, Vec<PathBuf>)| {
-            let chain = Chain::open(&OsHost::shared(), &files[0], access, &gate).unwrap_or_else(|error| panic!("{error}"));
+            let chain = Chain::open(&host, &files[0], access, &gate).unwrap_or_else(|error| panic!("{error}"));
             assert_eq!(chain.images().len(), files.len(), "the files say another chain than the manifest");
             (disk, chain)
         };

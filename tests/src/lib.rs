@@ -12,6 +12,8 @@ pub mod driver;
 pub mod guest;
 pub mod kept;
 pub mod lab;
+#[cfg(unix)]
+pub mod linux_machine;
 pub mod measure;
 pub mod peer;
 #[cfg(unix)]
