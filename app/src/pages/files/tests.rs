@@ -98,7 +98,7 @@ fn plan(window: &mut Window, fake: &Fake, files: &Path) -> RepairFolder {
     let (id, asked) = asked.expect("a repair is planned");
     let found = diagnose(&OsHost::shared(), files).expect("a diagnosis");
     let past = repair::past(&OsHost::shared(), files).expect("no repairs of before");
-    let view = RepairView { plan: repair::plan(&found, &asked.choices), past, found };
+    let view = RepairView { plan: repair::plan(&OsHost::shared(), &found, &asked.choices), past, found };
     fake.events.borrow_mut().push_back(Event::Answer { request: id, answer: Ok(Answer::RepairPlanned(Box::new(view))) });
     window.run_steps(4);
     asked

@@ -43,7 +43,7 @@ pub(in crate::engine) fn repair(
         match (mode, plan) {
             (Mode::WhatIf, _) => {
                 let found = diagnose::diagnose(&host, &folder).map_err(|error| Refusal::failed(error.to_string()))?;
-                let view = RepairView { plan: repair::plan(&found, &choices), past: repair::past(&host, &folder)?, found };
+                let view = RepairView { plan: repair::plan(&host, &found, &choices), past: repair::past(&host, &folder)?, found };
                 Ok(Outcome::RepairPlanned(Box::new(view)))
             }
             (Mode::Do, None) => Err(Refusal::rule("a repair is planned before it is carried out")),
