@@ -38,7 +38,8 @@ With --json a call prints one document. Sizes are bytes, times are seconds, inst
   disk check --folder    {folder, kind, images: [{path, info, held, role, in_use, defect, parent, expects, candidates,
                            children, broken_below, reason}], problems, in_use}
   disk repair            {folder, undone, done}; what is planned: {folder, steps: [{change, words, warnings}],
-                           refused: [{image, reason}], in_use}
+                           refused: [{image, reason}], in_use}; a change that is a relink has
+                           may_differ: {bytes, blocks, ranges: [{offset, length}], more}
   disk hash              {file, size, sha256}
   disk merge             {moved, freed, finished}
   disk serve, nbd        {socket, exports: [{name, size, read_only, uri}]}, once they are served

@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use egui::{ComboBox, RichText, ScrollArea, Ui};
+use egui::{CollapsingHeader, ComboBox, RichText, ScrollArea, Ui};
 use snaptree_core::diagnose::Finding;
 use snaptree_core::engine::{Command, RepairFolder, RepairView, RequestId};
-use snaptree_core::repair::{Choices, Refused, Step};
+use snaptree_core::repair::{Change, Choices, Refused, Step};
 use snaptree_core::units::ByteCount;
 
 use super::{Dialog, Foot, facts};
@@ -13,7 +13,7 @@ use crate::action::Action;
 use crate::model::Model;
 use crate::text;
 use crate::theme;
-use crate::widgets::{caption, link};
+use crate::widgets::{caption, figure_line, link};
 
 /// Which folder, and what was decided.
 #[derive(Debug, Clone, PartialEq)]
@@ -165,6 +165,18 @@ fn step(ui: &mut Ui, step: &Step, folder: &Path) {
     ui.add(egui::Label::new(text::sentence(&step.words)).wrap());
     for warning in &step.warnings {
         ui.add(egui::Label::new(RichText::new(format!("{}.", text::sentence(warning))).color(p.warn)).wrap());
+    }
+    if let Change::Relink { child, may_differ, .. } = &step.change
+        && !may_differ.ranges.is_empty()
+    {
+        CollapsingHeader::new("Which").id_salt(child).show(ui, |ui| {
+            for range in &may_differ.ranges {
+                figure_line(ui, &format!("From byte {}", range.offset), &text::bytes(ByteCount(range.length)), false);
+            }
+            if may_differ.more > 0 {
+                ui.weak(format!("and {} more", may_differ.more));
+            }
+        });
     }
     ui.add_space(6.0);
 }

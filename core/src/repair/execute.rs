@@ -119,7 +119,7 @@ fn check(host: &SharedHost, root: &Path, planned: &Plan, choices: &Choices) -> R
     if let Some(cut_short) = past(host, root)?.iter().find(|past| past.cut_short) {
         return Err(RepairError::Refused(format!("repair {} was cut short: take it back first", cut_short.number)));
     }
-    if plan(&diagnose(host, root)?, choices) != *planned {
+    if plan(host, &diagnose(host, root)?, choices) != *planned {
         return Err(RepairError::Refused("the folder has changed since the repair was planned: plan again".into()));
     }
     let needed = planned.needs();
@@ -179,7 +179,7 @@ fn make(host: &SharedHost, root: &Path, change: &Change, away: &Path) -> Result<
             };
             rename().map_err(|error| RepairError::io("move", image, error))
         }
-        Change::Reconnect { child, parent, id } | Change::Relink { child, parent, id } => {
+        Change::Reconnect { child, parent, id } | Change::Relink { child, parent, id, .. } => {
             let image = disk::open(host, child, disk::probe(host, child)?, Access::Write)?;
             image.set_parent(&ParentTarget { path: parent.clone(), data_write_id: *id })?;
             image.freeze()?;

@@ -1,7 +1,8 @@
 //! What a repair keeps: for each change the way back, written and flushed before the change.
 //!
 //! A file of records; each is its length and checksum (u32, little-endian), a head in JSON that ends with a newline, and the
-//! bytes that were there before. The last record may be torn: then its change wasn't made.
+//! bytes that were there before. The checksum is of the record's place in the file, its length and the record. The last
+//! record may be torn: then its change wasn't made. One that is damaged and has a whole one behind it is an error.
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
@@ -14,8 +15,12 @@ use crate::host_file::{Access, HostFile, SharedHost};
 
 /// The longest record: more than any file that is kept whole.
 const MAX_RECORD: u32 = 64 << 20;
+/// Bytes that are searched at once.
+const SEARCHED: u64 = 1 << 20;
 /// Length and checksum.
 const FRAME: u64 = 8;
+/// How each head begins.
+const HEAD: &[u8] = b"{\"back\":";
 
 /// How one change is taken back. Paths are relative to the folder.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -151,8 +156,8 @@ impl Kept {
         record.extend(bytes);
         let length = u32::try_from(record.len()).ok().filter(|length| *length <= MAX_RECORD);
         let length = length.ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidInput, "too much to be kept"))?;
-        let framed = [&length.to_le_bytes()[..], &crc32c::crc32c(&record).to_le_bytes(), &record].concat();
         let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        let framed = [&length.to_le_bytes()[..], &checksum(*end, &record).to_le_bytes(), &record].concat();
         self.file.write_all_at(&framed, *end)?;
         self.file.flush()?;
         *end += framed.len() as u64;
@@ -213,22 +218,51 @@ fn places(path: &Path, file: &dyn HostFile) -> Result<Vec<(u64, u32)>> {
         let [a, b, c, d, ..] = frame;
         let length = u32::from_le_bytes([a, b, c, d]);
         let next = at + FRAME + u64::from(length);
-        if length > MAX_RECORD || length == 0 || next > end {
-            break;
-        }
-        if next == end && checked(path, file, at, length).is_err() {
+        let is_whole = (1..=MAX_RECORD).contains(&length) && next <= end && checked(path, file, at, length).is_ok();
+        if !is_whole {
             break;
         }
         places.push((at, length));
         at = next;
     }
-    Ok(places)
+    match is_any_after(path, file, at, end)? {
+        true => Err(RepairError::Invalid { path: path.into(), offset: at, problem: "the record is damaged".into() }),
+        false => Ok(places),
+    }
+}
+
+/// Whether a whole record begins behind a place.
+fn is_any_after(path: &Path, file: &dyn HostFile, at: u64, end: u64) -> Result<bool> {
+    let mut buf = Vec::new();
+    // Pieces overlap, so that a head that is in two is found.
+    let overlap = HEAD.len() as u64 - 1;
+    let mut from = at + FRAME + 1;
+    while from + overlap < end {
+        buf.resize((end - from).min(SEARCHED + overlap) as usize, 0);
+        file.read_exact_at(&mut buf, from).map_err(|error| RepairError::io("read", path, error))?;
+        for place in buf.windows(HEAD.len()).enumerate().filter(|(_, head)| *head == HEAD).map(|(place, _)| from + place as u64) {
+            let mut length = [0; 4];
+            file.read_exact_at(&mut length, place - FRAME).map_err(|error| RepairError::io("read", path, error))?;
+            let length = u32::from_le_bytes(length);
+            let fits = length <= MAX_RECORD && place + u64::from(length) <= end;
+            if fits && checked(path, file, place - FRAME, length).is_ok() {
+                return Ok(true);
+            }
+        }
+        from += SEARCHED;
+    }
+    Ok(false)
+}
+
+fn checksum(at: u64, record: &[u8]) -> u32 {
+    let place = crc32c::crc32c(&at.to_le_bytes());
+    crc32c::crc32c_append(crc32c::crc32c_append(place, &(record.len() as u64).to_le_bytes()), record)
 }
 
 fn checked(path: &Path, file: &dyn HostFile, at: u64, length: u32) -> Result<Vec<u8>> {
     let mut record = vec![0; length as usize + 4];
     file.read_exact_at(&mut record, at + 4).map_err(|error| RepairError::io("read", path, error))?;
-    let sum = crc32c::crc32c(&record[4..]).to_le_bytes();
+    let sum = checksum(at, &record[4..]).to_le_bytes();
     if record[..4] != sum {
         return Err(RepairError::Invalid { path: path.into(), offset: at, problem: "the record's checksum is wrong".into() });
     }

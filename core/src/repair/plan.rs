@@ -1,4 +1,4 @@
-//! What a repair would do, as a value. Pure.
+//! What a repair would do, as a value. Looks at images, and changes nothing.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
+use super::exposed::Exposed;
 use super::left_over;
 use crate::diagnose::{Defect, Diagnosis, Finding, FolderKind};
 use crate::disk::ImageInfo;
+use crate::host_file::SharedHost;
 use crate::units::ByteCount;
 
 /// What a person decides, where the folder alone doesn't tell.
@@ -42,6 +44,8 @@ pub enum Change {
         parent: PathBuf,
         /// The parent's identifier.
         id: Uuid,
+        /// What it reads from the parent: only that may differ from what it was.
+        may_differ: Exposed,
     },
     /// The image goes into the folder [`ASIDE`](super::ASIDE).
     SetAside {
@@ -116,7 +120,7 @@ impl Plan {
 }
 
 /// Plans the repair of everything that can be repaired. A parent that a person names is taken even where nothing is wrong.
-pub fn plan(found: &Diagnosis, choices: &Choices) -> Plan {
+pub fn plan(host: &SharedHost, found: &Diagnosis, choices: &Choices) -> Plan {
     let mut plan = Plan { folder: found.folder.clone(), steps: Vec::new(), refused: Vec::new(), in_use: found.in_use.clone() };
     if found.kind == FolderKind::Machine {
         let reason = "it belongs to a machine of this program, which puts itself right when it is opened";
@@ -134,8 +138,8 @@ pub fn plan(found: &Diagnosis, choices: &Choices) -> Plan {
         }
         let step = match (choices.parents.get(&image.path), &image.defect) {
             (None, None) => continue,
-            (Some(parent), _) => chosen(found, image, parent),
-            (None, Some(defect)) => by_itself(found, image, defect),
+            (Some(parent), _) => chosen(host, found, image, parent),
+            (None, Some(defect)) => by_itself(host, found, image, defect),
         };
         match step {
             Ok(step) => plan.steps.push(step),
@@ -148,7 +152,7 @@ pub fn plan(found: &Diagnosis, choices: &Choices) -> Plan {
 }
 
 /// The parent that a person has named.
-fn chosen(found: &Diagnosis, image: &Finding, parent: &Path) -> Result<Step, String> {
+fn chosen(host: &SharedHost, found: &Diagnosis, image: &Finding, parent: &Path) -> Result<Step, String> {
     let Some((info, other)) = image.info.as_ref().zip(found.of(parent).and_then(|parent| parent.info.as_ref())) else {
         return Err(match image.info {
             None => image.reason.clone(),
@@ -164,12 +168,12 @@ fn chosen(found: &Diagnosis, image: &Finding, parent: &Path) -> Result<Step, Str
     }
     match link.accepts(other) {
         true => Ok(reconnect(image, parent, other)),
-        false => Ok(relink(image, info, parent, other)),
+        false => relink(host, image, info, parent, other),
     }
 }
 
 /// What the defect itself asks for.
-fn by_itself(found: &Diagnosis, image: &Finding, defect: &Defect) -> Result<Step, String> {
+fn by_itself(host: &SharedHost, found: &Diagnosis, image: &Finding, defect: &Defect) -> Result<Step, String> {
     let info_of = |path: &PathBuf| found.of(path).and_then(|finding| finding.info.as_ref());
     let name = |path: &Path| path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     match defect {
@@ -183,7 +187,7 @@ fn by_itself(found: &Diagnosis, image: &Finding, defect: &Defect) -> Result<Step
             (None, _) => Err(image.reason.clone()),
         },
         Defect::WrittenUnder { parent } | Defect::Resized { parent } => match (&image.info, info_of(parent)) {
-            (Some(info), Some(other)) => Ok(relink(image, info, parent, other)),
+            (Some(info), Some(other)) => relink(host, image, info, parent, other),
             _ => Err(image.reason.clone()),
         },
         Defect::Replaced { parent } => Err(format!(
@@ -208,11 +212,19 @@ fn reconnect(image: &Finding, parent: &Path, other: &ImageInfo) -> Step {
     Step { change, words, warnings: Vec::new() }
 }
 
-fn relink(image: &Finding, info: &ImageInfo, parent: &Path, other: &ImageInfo) -> Step {
-    let change = Change::Relink { child: image.path.clone(), parent: parent.into(), id: other.data_write_id };
-    let shown = parent.display();
-    let words = format!("{}: its parent becomes {shown} as it is now ({})", image.path.display(), other.data_write_id);
-    let mut warnings = vec![format!("what it doesn't hold itself is read from {shown}, which has changed since")];
+fn relink(host: &SharedHost, image: &Finding, info: &ImageInfo, parent: &Path, other: &ImageInfo) -> Result<Step, String> {
+    let (child, shown) = (image.path.clone(), parent.display());
+    let may_differ = Exposed::of(host, &child, parent).map_err(|error| format!("what they hold can't be read: {error}"))?;
+    let mut words = format!("{}: its parent becomes {shown} as it is now ({})", child.display(), other.data_write_id);
+    let mut warnings = Vec::new();
+    if may_differ.blocks == 0 {
+        words.push_str("; it holds itself all that its parent holds, so nothing differs");
+    } else {
+        let Exposed { bytes, blocks, .. } = &may_differ;
+        let blocks = if *blocks == 1 { "1 block".into() } else { format!("{blocks} blocks") };
+        warnings.push(format!("{bytes} in {blocks} may differ: they are read from {shown}, which has changed since"));
+    }
+    let change = Change::Relink { child, parent: parent.into(), id: other.data_write_id, may_differ };
     if info.disk_id != other.disk_id || info.disk_id.is_nil() {
         warnings.push(format!("nothing tells that {shown} is an image of the same disk"));
     }
@@ -220,7 +232,7 @@ fn relink(image: &Finding, info: &ImageInfo, parent: &Path, other: &ImageInfo) -
         let (ours, theirs) = (info.virtual_size, other.virtual_size);
         warnings.push(format!("it has a disk of {ours}, {shown} one of {theirs}"));
     }
-    Step { change, words, warnings }
+    Ok(Step { change, words, warnings })
 }
 
 /// With all changes made, no image may lead back to itself.

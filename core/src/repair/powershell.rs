@@ -39,7 +39,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
-    use crate::repair::Step;
+    use crate::repair::{Exposed, Step};
 
     #[test]
     fn a_repair_is_taken_over_by_the_host() {
@@ -50,7 +50,7 @@ mod tests {
             folder: PathBuf::from("/mnt/vms"),
             steps: vec![
                 step(Change::Reconnect { child: path("one.avhdx"), parent: path("old/base's.vhdx"), id }),
-                step(Change::Relink { child: path("two.avhdx"), parent: path("one.avhdx"), id }),
+                step(Change::Relink { child: path("two.avhdx"), parent: path("one.avhdx"), id, may_differ: Exposed::default() }),
                 step(Change::SetAside { image: path("x.avhdx"), to: path("Set aside/x.avhdx") }),
             ],
             refused: Vec::new(),

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use snaptree_core::diagnose::diagnose;
 use snaptree_core::engine::Refusal;
-use snaptree_core::repair::{self, Choices, Plan, RepairError};
+use snaptree_core::repair::{self, Change, Choices, Exposed, Plan, RepairError};
+use snaptree_core::units::ByteCount;
 
 use super::Image;
 use crate::cli::output::Output;
@@ -77,7 +78,7 @@ pub fn run(repair: &Repair, common: &Common, output: &Output) -> Done {
     };
     let parents = repair.parent.iter().map(|(child, parent)| (place(child), place(parent))).collect();
     let choices = Choices { parents, set_aside: repair.set_aside };
-    let plan = repair::plan(&found, &choices);
+    let plan = repair::plan(&host, &found, &choices);
     if common.powershell {
         let typed = snaptree_core::repair::powershell(&plan).join("\n");
         output.say(&json::PowerShell { powershell: typed.clone() }, || vec![typed]);
@@ -102,6 +103,9 @@ fn lines(plan: &Plan) -> Vec<String> {
     for step in &plan.steps {
         lines.push(step.words.clone());
         lines.extend(step.warnings.iter().map(|warning| format!("  {warning}")));
+        if let Change::Relink { may_differ, .. } = &step.change {
+            lines.extend(ranges(may_differ));
+        }
     }
     lines.extend(plan.refused.iter().map(|refused| format!("{}: not repaired: {}", refused.image.display(), refused.reason)));
     if lines.is_empty() {
@@ -109,4 +113,11 @@ fn lines(plan: &Plan) -> Vec<String> {
     }
     lines.extend(plan.in_use.iter().map(|why| format!("Nothing can be changed now: {why}.")));
     lines
+}
+
+fn ranges(may_differ: &Exposed) -> Vec<String> {
+    let list =
+        may_differ.ranges.iter().map(|range| format!("    {} from offset {}", bytes(ByteCount(range.length)), range.offset));
+    let more = (may_differ.more > 0).then(|| format!("    and {}", count(may_differ.more as usize, "more range")));
+    list.chain(more).collect()
 }

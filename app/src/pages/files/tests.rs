@@ -99,7 +99,7 @@ fn plan(window: &mut Window, fake: &Fake, files: &Path) -> RepairFolder {
     let found = diagnose(&OsHost::shared(), files).expect("a diagnosis");
     let past = repair::past(&OsHost::shared(), files).expect("no repairs of before");
     let kept = repair::kept_bytes(&OsHost::shared(), files).expect("a number");
-    let view = RepairView { plan: repair::plan(&found, &asked.choices), past, kept, found };
+    let view = RepairView { plan: repair::plan(&OsHost::shared(), &found, &asked.choices), past, kept, found };
     fake.events.borrow_mut().push_back(Event::Answer { request: id, answer: Ok(Answer::RepairPlanned(Box::new(view))) });
     window.run_steps(4);
     asked

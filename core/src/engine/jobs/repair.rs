@@ -44,7 +44,7 @@ pub(in crate::engine) fn repair(
             (Mode::WhatIf, _) => {
                 let found = diagnose::diagnose(&host, &folder).map_err(|error| Refusal::failed(error.to_string()))?;
                 let (past, kept) = (repair::past(&host, &folder)?, repair::kept_bytes(&host, &folder)?);
-                let view = RepairView { plan: repair::plan(&found, &choices), past, kept, found };
+                let view = RepairView { plan: repair::plan(&host, &found, &choices), past, kept, found };
                 Ok(Outcome::RepairPlanned(Box::new(view)))
             }
             (Mode::Do, None) => Err(Refusal::rule("a repair is planned before it is carried out")),

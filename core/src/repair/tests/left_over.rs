@@ -147,7 +147,8 @@ fn cut_short_at_every_step() {
         },
         |host, _| {
             let shared = host.shared();
-            diagnose(&shared, Path::new("/vms")).is_ok_and(|found| execute(&shared, &plan(&found, &choices), &choices).is_ok())
+            diagnose(&shared, Path::new("/vms"))
+                .is_ok_and(|found| execute(&shared, &plan(&shared, &found, &choices), &choices).is_ok())
         },
         |host, (before, expected, names), acknowledged, _| {
             recover(&host.shared(), Path::new("/vms")).unwrap();
