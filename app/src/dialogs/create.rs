@@ -7,7 +7,7 @@ use snaptree_core::snapshot::{Hardware, MachineKind, WorkloadProfile};
 use snaptree_core::units::ByteCount;
 
 use super::hardware::{connections, processors};
-use super::{Foot, facts, field, focus_first};
+use super::{Foot, facts, field, focus_first, name_refused};
 use crate::action::Action;
 use crate::model::Model;
 use crate::text;
@@ -130,17 +130,14 @@ impl Create {
     }
 
     fn refused(&self, model: &Model) -> Option<String> {
-        let name = self.name.trim();
-        if name.is_empty() {
-            return Some("A machine needs a name.".into());
+        if let Some(refused) = name_refused(model, self.name.trim()) {
+            return Some(refused);
         }
         if let Some(problem) = self.hardware.problem(self.disks_mib.len()).filter(|_| self.is_computer()) {
             return Some(format!("{}.", text::sentence(problem)));
         }
         let largest = self.format.largest_disk();
-        if self.disks_mib.iter().any(|size| ByteCount::mib(*size) > largest) {
-            return Some(format!("A .{} file holds a disk of at most {} GiB.", self.format.extension(), largest.0 >> 30));
-        }
-        model.machines.values().any(|m| m.name() == name).then(|| format!("There is a machine called “{name}” already."))
+        let too_large = self.disks_mib.iter().any(|size| ByteCount::mib(*size) > largest);
+        too_large.then(|| format!("A .{} file holds a disk of at most {} GiB.", self.format.extension(), largest.0 >> 30))
     }
 }

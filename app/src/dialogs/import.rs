@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 
 use egui::Ui;
-use snaptree_core::engine::{self, Command, ImportMode};
+use snaptree_core::engine::{self, Command, ImportMode, RequestId};
 use snaptree_core::vm::qemu::OtherFormat;
 
 use super::hardware::Parts;
-use super::{Foot, PickFor, facts, field, focus_first};
+use super::{Dialog, Foot, PickFor, facts, field, focus_first, name_refused, refuse};
 use crate::action::Action;
 use crate::model::{MachineEntry, Model};
 use crate::text;
@@ -24,6 +24,9 @@ pub struct Import {
     /// Whether QEMU shall run it.
     runs: bool,
     parts: Parts,
+    /// What the plan is of.
+    asked: Option<engine::Import>,
+    pub(super) plan: Option<RequestId>,
 }
 
 impl Default for Import {
@@ -35,6 +38,8 @@ impl Default for Import {
             adopted: None,
             runs: false,
             parts: Parts::usual(),
+            asked: None,
+            plan: None,
         }
     }
 }
@@ -69,16 +74,30 @@ impl Import {
         }
     }
 
+    /// What it asks for, once that is known.
+    pub fn command(&self) -> Option<Command> {
+        self.request().map(Command::Import)
+    }
+
+    fn request(&self) -> Option<engine::Import> {
+        let (path, name) = (PathBuf::from(self.path.trim()), self.name.trim().to_owned());
+        let mode = if self.is_converted() { ImportMode::Copy } else { self.mode };
+        let computer = self.runs.then(|| self.parts.computer());
+        (path.is_absolute() && !name.is_empty()).then_some(engine::Import { path, name, mode, computer })
+    }
+
     pub(super) fn show(&mut self, ui: &mut Ui, model: &Model, foot: &mut Foot) {
+        let mut typing = false;
         if self.adopted.is_none() {
             let what = "Disk image (of a chain the newest), or a folder";
             let path = field(ui, what, &mut self.path, "/path/to/disk.vhdx");
             focus_first(ui, &path, &self.path);
+            typing |= path.has_focus();
             if ui.button("Browse…").clicked() {
                 foot.other = Some(Action::Pick(PickFor::Import));
             }
         }
-        field(ui, "Name of the machine", &mut self.name, "WEB01");
+        typing |= field(ui, "Name of the machine", &mut self.name, "WEB01").has_focus();
         if self.is_converted() {
             facts(ui, ["It is converted to VHDX; the original stays untouched.".to_owned()]);
         } else {
@@ -102,23 +121,25 @@ impl Import {
             });
         }
         foot.label = if self.adopted.is_some() { "Adopt" } else { "Import" }.into();
-        let mode = if self.is_converted() { ImportMode::Copy } else { self.mode };
-        foot.danger = mode == ImportMode::Move;
-        let name = self.name.trim().to_owned();
-        foot.unfilled = self.path.trim().is_empty() || name.is_empty();
-        if self.path.trim().is_empty() {
-            foot.refused = Some("Choose a file or a folder.".into());
-        } else if name.is_empty() {
-            foot.refused = Some("A machine needs a name.".into());
-        } else if model.machines.values().any(|m| m.name() == name && !m.read_only()) {
-            foot.refused = Some(format!("There is a machine called “{name}” already."));
+        let request = self.request();
+        foot.danger = request.as_ref().is_some_and(|request| request.mode == ImportMode::Move);
+        foot.unfilled = self.path.trim().is_empty() || self.name.trim().is_empty();
+        foot.refused = if self.path.trim().is_empty() {
+            Some("Choose a file or a folder.".into())
+        } else {
+            let relative = || request.is_none().then(|| "Give the whole path.".into());
+            let problem = || self.runs.then(|| self.parts.problem(1)).flatten();
+            name_refused(model, self.name.trim()).or_else(relative).or_else(problem)
+        };
+        if foot.refused.is_none() {
+            refuse(foot, model, self.plan.filter(|_| request == self.asked));
         }
-        if let Some(problem) = self.parts.problem(1).filter(|_| self.runs && foot.refused.is_none()) {
-            foot.refused = Some(problem);
+        foot.action = request.clone().map(|request| Action::Send(Command::Import(request)));
+        // The engine looks again once nobody types.
+        if !typing && foot.other.is_none() && request.is_some() && request != self.asked {
+            self.asked = request;
+            foot.other = Some(Action::Open(Box::new(Dialog::Import(self.clone()))));
         }
-        let computer = self.runs.then(|| self.parts.computer());
-        let path = PathBuf::from(self.path.trim());
-        foot.action = Some(Action::Send(Command::Import(engine::Import { path, name, mode, computer })));
     }
 
     /// Whether it is of another program's format.

@@ -40,6 +40,7 @@ use disks::Disks;
 use egui::{Context, Id, Key, Modal, Modifiers, RichText, Ui};
 use snaptree_core::engine::{Command, RequestId, has_powershell};
 use snaptree_core::snapshot::MachineId;
+use snaptree_core::store::name_problem;
 use snaptree_core::units::ByteCount;
 
 use crate::action::Action;
@@ -99,11 +100,11 @@ impl Dialog {
             Self::Merge(d) => Some(d.command()),
             Self::EmptyTrash(d) => Some(Command::EmptyTrash { machine: d.machine, all: true }),
             Self::Remove(d) => Some(d.command()),
+            Self::Import(d) => d.command(),
             Self::Convert(d) => d.command(),
             Self::Inspect(d) => d.command(),
             Self::Repair(d) => Some(d.to_plan()),
             Self::Create(_)
-            | Self::Import(_)
             | Self::Rename(_)
             | Self::Note(_)
             | Self::Resize(_)
@@ -127,6 +128,7 @@ impl Dialog {
             Self::Merge(d) => Some(&mut d.plan),
             Self::EmptyTrash(d) => Some(&mut d.plan),
             Self::Remove(d) => Some(&mut d.plan),
+            Self::Import(d) => Some(&mut d.plan),
             Self::Convert(d) => Some(&mut d.plan),
             Self::Inspect(d) => Some(&mut d.plan),
             Self::Repair(d) => Some(&mut d.plan),
@@ -230,6 +232,17 @@ pub struct Foot {
     pub action: Option<Action>,
     /// Something else that was clicked.
     pub other: Option<Action>,
+}
+
+/// Why a machine can't have a name, in a sentence.
+fn name_refused(model: &Model, name: &str) -> Option<String> {
+    if name.is_empty() {
+        return Some("A machine needs a name.".into());
+    }
+    if model.machines.values().any(|machine| machine.name() == name && !machine.read_only()) {
+        return Some(format!("There is a machine called “{name}” already."));
+    }
+    name_problem(name).map(|problem| format!("The name {problem}."))
 }
 
 /// Takes a plan's refusal over into the foot.

@@ -312,11 +312,21 @@ fn an_image_of_another_program_is_converted_and_can_be_run() {
     window.get_by_role_and_label(Role::CheckBox, "Let QEMU run it").click();
     window.run_steps(6);
     picture(&mut window, "import");
+    let why = "OLD.qcow2: it isn't all of the disk: it names base.qcow2";
+    answer(&mut window, &fake, Err(Refusal::rule(why)));
+    window.get_by_label(why);
+    assert!(is_disabled(&window, "Import"));
+    type_into(&mut window, "Name of the machine", "O/LD");
+    window.get_by_label_contains("The name has the character '/'");
+    type_into(&mut window, "Name of the machine", "OLD 2");
+    window.get_by_label("Browse…").focus();
+    window.run_steps(4);
+    answer(&mut window, &fake, Ok(Answer::Plan(Box::new(Plan::Other))));
     window.get_by_role_and_label(Role::Button, "Import").click();
     window.run_steps(4);
     let done = fake.done();
     let Some(Command::Import(import)) = done.last() else { panic!("{done:?}") };
-    assert_eq!((&*import.name, import.mode, import.path.to_str()), ("OLD", ImportMode::Copy, Some("/images/OLD.qcow2")));
+    assert_eq!((&*import.name, import.mode, import.path.to_str()), ("OLD 2", ImportMode::Copy, Some("/images/OLD.qcow2")));
     let computer = import.computer.as_ref().expect("QEMU runs it");
     assert_eq!((computer.memory, computer.hardware.bus), (ByteCount::gib(2), DiskBus::Sata));
 }

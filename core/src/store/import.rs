@@ -46,22 +46,8 @@ impl Library {
     /// `remove_originals` they are removed once the machine is complete, children before their parents. Where that is
     /// cut off, what is left of them stays.
     pub fn import(&self, request: &ImportRequest, control: &mut dyn ImportControl) -> Result<MachineStore> {
-        self.check_name(&request.name)?;
-        let (sources, now) = self.find_sources(&request.path)?;
         let host = &self.host;
-        let mut copies = Vec::new();
-        for source in &sources {
-            let file = host.open(&source.path, Access::Read).map_err(|error| StoreError::io(&source.path, "open it", error))?;
-            let len = file.len().map_err(|error| StoreError::io(&source.path, "ask its length", error))?;
-            copies.push((file, len));
-        }
-        let total = ByteCount(copies.iter().map(|(_, len)| len).sum());
-        let free = host.free_bytes(self.folder()).unwrap_or(ByteCount(u64::MAX));
-        if free < total + ByteCount::mib(16) {
-            let reason = format!("{total} are to be copied and {free} are free: free some space first");
-            return Err(StoreError::refused(self.folder(), reason));
-        }
-
+        let Found { sources, now, originals, total } = self.look(request)?;
         let disk_id = DiskId("disk0".into());
         let places: Vec<(ImageId, PathBuf)> = sources
             .iter()
@@ -80,9 +66,9 @@ impl Library {
             (machine.configuration.memory, machine.configuration.hardware) = (*memory, Some(hardware.clone()));
         }
         let folder = NewFolder::begin(self, machine)?;
-        let copied = copy_all(&folder, &sources, &places, &copies, total, control);
+        let copied = copy_all(&folder, &sources, &places, &originals, total, control);
         let mut store = folder.finish(copied)?;
-        drop(copies);
+        drop(originals);
         if request.remove_originals {
             for source in sources.iter().rev() {
                 if let Err(error) = remove_original(host, &source.path) {
@@ -96,6 +82,33 @@ impl Library {
             }
         }
         Ok(store)
+    }
+
+    /// Whether that can be brought in; nothing is begun.
+    ///
+    /// # Errors
+    /// As [`Library::import`].
+    pub fn check_import(&self, request: &ImportRequest) -> Result<()> {
+        self.look(request).map(drop)
+    }
+
+    fn look(&self, request: &ImportRequest) -> Result<Found> {
+        self.check_name(&request.name)?;
+        let (sources, now) = self.find_sources(&request.path)?;
+        let host = &self.host;
+        let mut originals = Vec::new();
+        for source in &sources {
+            let file = host.open(&source.path, Access::Read).map_err(|error| StoreError::io(&source.path, "open it", error))?;
+            let len = file.len().map_err(|error| StoreError::io(&source.path, "ask its length", error))?;
+            originals.push((file, len));
+        }
+        let total = ByteCount(originals.iter().map(|(_, len)| len).sum());
+        let free = host.free_bytes(self.folder()).unwrap_or(ByteCount(u64::MAX));
+        if free < total + ByteCount::mib(16) {
+            let reason = format!("{total} are to be copied and {free} are free: free some space first");
+            return Err(StoreError::refused(self.folder(), reason));
+        }
+        Ok(Found { sources, now, originals, total })
     }
 
     /// The images to bring in, parents first, and the index of the one that becomes Now.
@@ -143,6 +156,17 @@ impl Library {
         let now = chain.len() - 1;
         Ok((chain, now))
     }
+}
+
+/// What would be brought in.
+struct Found {
+    /// Parents first.
+    sources: Vec<Source>,
+    /// Which becomes Now.
+    now: usize,
+    /// The files, open.
+    originals: Vec<Original>,
+    total: ByteCount,
 }
 
 type Original = (std::sync::Arc<dyn crate::host_file::HostFile>, u64);

@@ -37,4 +37,5 @@ pub use import::{ImportControl, ImportRequest};
 pub use journal::{ChangeRecord, CreateRecord, Journal, NewLeaf, TakeRecord};
 pub use library::{Found, Library, NewMachine, Scan};
 pub use machine_store::{CONSOLE, JOURNAL, MANIFEST, MachineStore, Orphan, Recovered, TRIAL};
+pub use names::name_problem;
 pub use take::{Prepared, PreparedLeaf};

@@ -1,7 +1,7 @@
 //! Names that are safe as folder names, here and on Windows.
 
 /// Why a text can't be a machine's name, if it can't.
-pub(super) fn name_problem(name: &str) -> Option<String> {
+pub fn name_problem(name: &str) -> Option<String> {
     const RESERVED: [&str; 4] = ["CON", "PRN", "AUX", "NUL"];
     if let Some(problem) = crate::snapshot::label_problem(name) {
         return Some(problem.into());

@@ -26,16 +26,19 @@ pub(in crate::engine) fn import(
     let title = format!("Importing {}", import.name);
     let (host, library) = (host.clone(), library.clone());
     let job = Beside::start((JobKind::Import, title), UNTOUCHED, from, clock, move |control| {
-        let other = other(&host, &import)?;
-        if mode == Mode::WhatIf {
-            return Ok(Outcome::Planned(Box::new(Plan::Other)));
-        }
-        let store = match other {
+        let is_look = mode == Mode::WhatIf;
+        let store = match other(&host, &import)? {
+            #[cfg(unix)]
+            Some(_) if is_look => return Ok(Outcome::Planned(Box::new(Plan::Other))),
             #[cfg(unix)]
             Some(other) => convert((&host, &library), &other, import, control)?,
             _ => {
                 let Import { path, name, mode, computer } = import;
                 let request = ImportRequest { path, name, remove_originals: mode == ImportMode::Move, computer };
+                if is_look {
+                    library.check_import(&request)?;
+                    return Ok(Outcome::Planned(Box::new(Plan::Other)));
+                }
                 library.import(&request, &mut |done, total| control.go_on(done, total))?
             }
         };
