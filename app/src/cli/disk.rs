@@ -3,6 +3,7 @@
 mod change;
 mod convert;
 mod folder;
+mod inspect;
 mod look;
 mod repair;
 
@@ -24,6 +25,8 @@ use super::{Common, Done, Failure, parse};
 pub enum Verb {
     /// Says what an image is, and its parents down to the base.
     Info(Image),
+    /// Looks into an image and its parents: the parts of each file, how its blocks are used, and where the disk's data is.
+    Inspect(Image),
     /// Lists which file holds what.
     Map {
         #[command(flatten)]
@@ -166,6 +169,7 @@ impl Verb {
 pub fn run(verb: &Verb, common: &Common, output: &Output) -> Done {
     match verb {
         Verb::Info(image) => look::info(image, output),
+        Verb::Inspect(image) => inspect::inspect(image, output),
         Verb::Map { image, alone } => look::map(image, *alone, output),
         Verb::Check { file, parents_in, folder } => match (file, folder) {
             (_, Some(folder)) => folder::check(folder, output),

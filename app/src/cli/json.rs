@@ -30,9 +30,12 @@ With --json a call prints one document. Sizes are bytes, times are seconds, inst
   tree                   {machine, id, power, generation, rows: [...], merges_due, merges, past_error, trash}; a row is {node:
                            snapshot|ghost|now, id, label, note, parent, on_path, taken, held, depth,
                            read_mean, read_p95, first_write, memory, protected, deletion, ghost}
+  tree --folder          {folder, machines: [a tree with {memory, processors}], problems}
   snapshot take          {snapshot: id, latency: {pause, save, intercepted_writes, longest_stall, memory}}
   workload verify        {disk, memory, picture_generation, wrong: [...]}
   disk info              {file, chain: [{file, image}], problem}, the base first
+  disk inspect           {images: [{path, info, length, held, parts: [{name, offset, length, says: [[name, value]]}],
+                           blocks: {data, partial, zero, absent}, problems}], broken, map: {square, squares: [{owner, data}]}}
   disk map               {file, size, stretches: [{offset, length, owner, kind: data|zero|absent}]}
   disk check             {file, problems: [{file, problem}]}
   disk check --folder    {folder, kind, images: [{path, info, held, role, in_use, defect, parent, expects, candidates,
@@ -202,6 +205,25 @@ pub struct Tree {
     pub past_error: PastErrors,
     /// Bytes in the trash.
     pub trash: ByteCount,
+}
+
+/// `tree --folder`.
+#[derive(Debug, Serialize)]
+pub struct FolderTrees<'a> {
+    pub folder: PathBuf,
+    pub machines: Vec<FolderTree<'a>>,
+    /// What couldn't be read or doesn't fit together.
+    pub problems: Vec<String>,
+}
+
+/// A machine of a folder.
+#[derive(Debug, Serialize)]
+pub struct FolderTree<'a> {
+    #[serde(flatten)]
+    pub tree: &'a Tree,
+    pub memory: ByteCount,
+    /// As a configuration of Hyper-V's says; null where none does.
+    pub processors: Option<u32>,
 }
 
 /// A merge that is due.

@@ -1,10 +1,13 @@
 //! `tree`: a machine's snapshots with lanes, sizes, costs and what deleting each would do.
 
+use std::path::{Path, PathBuf};
+
 use clap::Args;
 use snaptree_core::cost::{
     DeletionCost, MachineFacts, MergeCost, MergeMode, MergeTotal, deletion_cost, merge_orders, merges_due, node_cost,
 };
-use snaptree_core::engine::MachineState;
+use snaptree_core::engine::{MachineState, Place, look_into};
+use snaptree_core::host_file::OsHost;
 use snaptree_core::snapshot::{ImageId, NodeRef, Snapshot, Tree as NodeTree, TreeRow};
 use snaptree_core::units::ByteCount;
 
@@ -12,26 +15,61 @@ use super::answers::node_name;
 use super::client::Client;
 use super::graph::{Lanes, lanes};
 use super::output::{Align, Output, table};
-use super::{Common, Done, json};
+use super::{Common, Done, Failure, json};
 use crate::text::{bytes, count, deletion_row, estimate_long, list};
 
-/// Shows a machine's tree.
+/// Shows a machine's tree, or those of a folder.
 #[derive(Debug, Args)]
 pub struct Tree {
     /// The machine's name or identifier.
-    name: String,
+    #[arg(required_unless_present = "folder", conflicts_with = "folder")]
+    name: Option<String>,
+    /// A folder of Hyper-V's, or of images, that is looked at in place. Changes nothing.
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
 }
 
 pub fn run(verb: &Tree, common: &Common, output: &Output) -> Done {
-    let state = Client::open(common)?.counted(&verb.name)?;
-    let tree = tree(&state);
-    output.say(&tree.json, || tree.lines());
+    match (&verb.name, &verb.folder) {
+        (_, Some(folder)) => of_folder(folder, output),
+        (Some(name), None) => {
+            let state = Client::open(common)?.counted(name)?;
+            let tree = tree(&state);
+            output.say(&tree.json, || tree.lines());
+            Ok(())
+        }
+        (None, None) => Err(Failure::usage("give a machine or --folder DIR")),
+    }
+}
+
+fn of_folder(folder: &Path, output: &Output) -> Done {
+    let look = look_into(&OsHost::shared(), folder)?;
+    let trees: Vec<Shown> = look.machines.iter().map(|machine| tree(&machine.state)).collect();
+    let facts = trees.iter().zip(&look.machines).map(|(tree, machine)| json::FolderTree {
+        tree: &tree.json,
+        memory: machine.state.machine.configuration.memory,
+        processors: machine.processors,
+    });
+    let data = json::FolderTrees { folder: folder.to_owned(), machines: facts.collect(), problems: look.problems };
+    output.say(&data, || {
+        let mut lines = Vec::new();
+        for (shown, facts) in trees.iter().zip(&data.machines) {
+            let processors = facts.processors.map_or_else(String::new, |n| format!("{}, ", count(n as usize, "processor")));
+            lines.push(format!("{}: {processors}{} of memory", shown.json.machine, bytes(facts.memory)));
+            lines.extend(shown.lines());
+            lines.push(String::new());
+        }
+        lines.extend(data.problems.iter().cloned());
+        lines
+    });
     Ok(())
 }
 
 /// A tree, ready to be shown.
 pub struct Shown {
     pub json: json::Tree,
+    /// Whether it runs, in words.
+    state: &'static str,
     lanes: Vec<Lanes>,
     /// What deleting would do, or why a ghost is still there, row by row.
     remarks: Vec<String>,
@@ -65,7 +103,9 @@ pub fn tree(state: &MachineState) -> Shown {
         },
         trash: machine.trash.iter().map(|item| item.held).sum(),
     };
-    Shown { json, lanes: lanes(&rows), remarks }
+    // Whether another program runs it can't be seen from its files.
+    let state = if let Place::Folder(_) = state.place { "looked at in place" } else { json.power };
+    Shown { json, state, lanes: lanes(&rows), remarks }
 }
 
 fn due(facts: &MachineFacts<'_>, merge: &MergeCost) -> json::Due {
@@ -196,7 +236,7 @@ impl Shown {
         }
         let mut lines = table(&columns, &cells);
         let held: ByteCount = self.json.rows.iter().filter(|row| row.node != "now").map(|row| row.held).sum();
-        let mut foot = format!("{} is {}. Snapshots hold {}", self.json.machine, self.json.power, bytes(held));
+        let mut foot = format!("{} is {}. Snapshots hold {}", self.json.machine, self.state, bytes(held));
         if self.json.trash > ByteCount::ZERO {
             foot += &format!(", the trash {}", bytes(self.json.trash));
         }

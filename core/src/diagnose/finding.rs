@@ -200,6 +200,9 @@ pub struct Diagnosis {
     pub problems: Vec<String>,
     /// Why the folder may not be changed now, if it is in use.
     pub in_use: Option<String>,
+    /// Machines of Hyper-V's that have a merge before them: it merges what is left over of them when they are next off.
+    #[serde(default)]
+    pub merges_pending: Vec<String>,
 }
 
 impl Diagnosis {

@@ -49,10 +49,12 @@ pub fn diagnose(host: &SharedHost, path: &Path) -> Result<Diagnosis, DiagnoseErr
     images.extend(folder.unreadable.iter().map(|(file, problem)| unreadable(host, &claims, kind, file, problem)));
     images.sort_by(|a, b| a.path.cmp(&b.path));
     let in_use = in_use(host, &root, kind, &images)?;
-    Ok(Diagnosis { folder: root, kind, images, problems, in_use })
+    let merges_pending = claims.merging.into_iter().collect();
+    Ok(Diagnosis { folder: root, kind, images, problems, in_use, merges_pending })
 }
 
-/// Where a repair puts images that nobody needs, in the folder itself.
+/// Where a repair puts images that nobody needs: in the folder itself, so that it is always a rename, and what a repair needs
+/// to be undone goes with the folder wherever that is taken.
 pub const ASIDE: &str = "Set aside";
 
 /// Where repairs keep what they have replaced.
@@ -154,6 +156,11 @@ fn finding(host: &SharedHost, folder: &Folder, chains: &Chains, claims: &Claims,
         reason.push(format!("it reads through {}, which is broken", below.display()));
     }
     reason.push(in_words(&role, children.len()));
+    if let Role::LeftOver { nodes } = &role
+        && nodes.iter().any(|node| claims.merging.contains(&node.machine))
+    {
+        reason.push("Hyper-V has a merge before it".into());
+    }
     if in_use {
         reason.push("a process has it open".into());
     }
@@ -234,6 +241,11 @@ fn in_use(host: &SharedHost, root: &Path, kind: FolderKind, images: &[Finding]) 
     }
     if kind == FolderKind::Machine && host.exists(&root.join(JOURNAL)) {
         return Ok(Some("an operation of the machine was cut short: open the machine first".into()));
+    }
+    let ours = find_files(host, root, &|file| file.ends_with(MANIFEST) && file.parent() != Some(root))?;
+    if let Some(manifest) = ours.first() {
+        let of = manifest.parent().unwrap_or(root).display();
+        return Ok(Some(format!("{of} belongs to a machine of this program: look at that folder by itself")));
     }
     let of_machine = |path: &Path| {
         let extension = path.extension().unwrap_or_default().to_string_lossy().to_lowercase();

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
+use chrono::{DateTime, Utc};
+
 use super::Defect;
 use crate::chain::{Folder, FolderImage, Gate, ParentState, parent_name};
 use crate::disk::{ImageFormat, ImageInfo, ParentLink};
@@ -33,6 +35,9 @@ pub(super) fn judge(host: &SharedHost, folder: &Folder, gate: &Gate, index: usiz
         ParentState::Found { index: parent } => {
             let named = gate.candidates(&**host, &image.path, link).unwrap_or_default();
             let mut judged = found(image, link, &folder.images[*parent], &named);
+            let other_time = changed_since(host, link, &folder.images[*parent].path);
+            let reasons: Vec<String> = judged.reason.into_iter().chain(other_time).collect();
+            judged.reason = (!reasons.is_empty()).then(|| reasons.join("; "));
             judged.parent = Some(*parent);
             judged.candidates = others(&accepted).into_iter().filter(|at| at != parent).collect();
             judged
@@ -72,6 +77,20 @@ fn found(image: &FolderImage, link: &ParentLink, parent: &FolderImage, named: &[
     };
     let reason = format!("its parent {what}: the link says {name}, and {at} has the identifier {}", link.linkage);
     Judged { defect: Some(defect), reason: Some(reason), ..Judged::default() }
+}
+
+/// What is said where the parent's file isn't of the time that the child has of it. No defect: its identifier is right, and
+/// copying a file is enough.
+fn changed_since(host: &SharedHost, link: &ParentLink, parent: &Path) -> Option<String> {
+    let then = DateTime::from_timestamp(link.parent_modified?, 0)?;
+    let now = DateTime::<Utc>::from(host.modified(parent).ok()?);
+    // Some file systems keep every other second only.
+    let is_other = (now - then).num_seconds().abs() > 2;
+    let shown = |at: DateTime<Utc>| at.format("%Y-%m-%d %H:%M:%S UTC").to_string();
+    is_other.then(|| {
+        let [then, now] = [then, now].map(shown);
+        format!("its parent's file is of {now}, and was of {then} when the link was made: copied, or written to since")
+    })
 }
 
 /// A file is in the parent's place, and its identifier is another one.

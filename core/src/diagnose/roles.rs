@@ -13,6 +13,8 @@ use crate::snapshot::{ImageId, Machine, TrashReason};
 pub(super) struct Claims {
     pub named: BTreeMap<PathBuf, BTreeSet<NodeName>>,
     pub pending: BTreeMap<PathBuf, String>,
+    /// Machines of which Hyper-V will merge what is left over.
+    pub merging: BTreeSet<String>,
 }
 
 impl Claims {
@@ -20,6 +22,9 @@ impl Claims {
     pub fn of_hyper_v(found: &HyperVFolder, path: &dyn Fn(usize) -> PathBuf) -> Self {
         let mut claims = Self::default();
         for machine in &found.machines {
+            if machine.now.config.merge_pending {
+                claims.merging.insert(machine.now.config.name.clone());
+            }
             for node in machine.nodes() {
                 let is_now = node.id == machine.now.id;
                 let name =

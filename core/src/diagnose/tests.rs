@@ -187,6 +187,35 @@ fn what_a_process_has_open_is_held() {
     assert_eq!(found.in_use, Some(format!("a process has {} open", path(names[2]).display())));
 }
 
+/// As other programs write it (ours says nothing, as Windows does).
+#[test]
+fn a_time_of_the_parent_that_differs_is_said_and_is_no_defect() {
+    let dir = tempfile::tempdir().unwrap();
+    let host = crate::host_file::OsHost::shared();
+    let [base, child] = ["base.vhd", "one.avhd"].map(|name| host.canonical(dir.path()).unwrap().join(name));
+    let below = disk::create(&host, &base, ImageFormat::Vhd, &CreateOptions::dynamic(ByteCount::mib(4))).unwrap();
+    below.freeze().unwrap();
+    disk::create_child(&host, &child, &*below, None).unwrap().freeze().unwrap();
+    drop(below);
+    let modified = host.modified(&base).unwrap().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
+    for (seconds, differs) in [(None, false), (Some(modified), false), (Some(modified - 3600), true)] {
+        if let Some(seconds) = seconds {
+            // The dynamic header's Parent Time Stamp, in seconds since 2000, and its checksum.
+            let file = host.open(&child, Access::Write).unwrap();
+            let mut header = [0; 1024];
+            file.read_exact_at(&mut header, 512).unwrap();
+            header[56..60].copy_from_slice(&(seconds - 946_684_800).to_be_bytes()[4..]);
+            header[36..40].fill(0);
+            let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+            header[36..40].copy_from_slice(&(!sum).to_be_bytes());
+            file.write_all_at(&header, 512).unwrap();
+        }
+        let found = diagnose(&host, dir.path()).unwrap();
+        let one = found.of(&child).unwrap();
+        assert_eq!((one.defect.clone(), one.reason.contains("written to since")), (None, differs), "{one:?}");
+    }
+}
+
 #[test]
 fn copies_of_a_parent_are_candidates() {
     let (format, names) = BOTH[0];

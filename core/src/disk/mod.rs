@@ -100,6 +100,9 @@ pub struct ParentLink {
     pub volume_path: Option<String>,
     /// Absolute, as in the file.
     pub absolute_path: Option<String>,
+    /// When the parent's file was last changed, as the child has it, in seconds since 1970 (VHD only, where it says so).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub parent_modified: Option<i64>,
 }
 
 impl ParentLink {

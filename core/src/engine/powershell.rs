@@ -80,15 +80,26 @@ fn on_machine(command: &Command, machine: &Machine, folder: &Path) -> Option<Vec
 }
 
 /// Hyper-V merges by itself once a checkpoint is removed; this is for chains that it no longer knows of. Each merge goes from
-/// the top into the lowest image, which is the only direction that it has; the machine must be off.
+/// the top into the lowest image, which is the only direction that it has; the machine must be off. What has used the top
+/// image, which is gone then, uses the lowest afterwards.
 fn merges(machine: &Machine, folder: &Path, disk: Option<&str>) -> Vec<String> {
     let runs = Tree::of(machine).runs();
     let wanted = runs.iter().filter(|run| disk.is_none_or(|disk| run.disk.0 == disk));
+    let place = |image: &ImageId| path(machine, folder, *image);
     let merge = |images: &Vec<ImageId>| {
-        let (top, lowest) = (path(machine, folder, *images.last()?)?, path(machine, folder, *images.first()?)?);
-        Some(format!("Merge-VHD -Path {top} -DestinationPath {lowest}"))
+        let top = images.last()?;
+        let (from, to) = (place(top)?, place(images.first()?)?);
+        let mut lines = vec![format!("Merge-VHD -Path {from} -DestinationPath {to}")];
+        let children = machine.images.iter().filter(|(_, record)| record.parent == Some(*top));
+        let relink = |child| format!("Set-VHD -Path {child} -ParentPath {to} -IgnoreIdMismatch");
+        lines.extend(children.filter_map(|(child, _)| place(child)).map(relink));
+        if machine.now.images.values().any(|image| image == top) {
+            let drive = format!("Get-VMHardDiskDrive -VMName {} | Where-Object Path -EQ {from}", pattern(&machine.name));
+            lines.push(format!("{drive} | Set-VMHardDiskDrive -Path {to}"));
+        }
+        Some(lines)
     };
-    wanted.filter_map(|run| merge(&run.images)).collect()
+    wanted.filter_map(|run| merge(&run.images)).flatten().collect()
 }
 
 fn path(machine: &Machine, folder: &Path, image: ImageId) -> Option<String> {

@@ -19,6 +19,14 @@ pub(super) fn is_to_go(found: &Diagnosis, image: &Finding) -> bool {
     !needed && !image.in_use && !is_aside(found, &image.path)
 }
 
+/// Why a left-over image is Hyper-V's to deal with, if it is: of which machine it is can't always be told.
+pub(super) fn is_pending(found: &Diagnosis, image: &Finding) -> Option<String> {
+    let Role::LeftOver { nodes } = &image.role else { return None };
+    let of = |machine: &&String| nodes.is_empty() || nodes.iter().any(|node| node.machine == **machine);
+    let machine = found.merges_pending.iter().find(of)?;
+    Some(format!("Hyper-V has a merge of {machine:?} before it: let it do that, on its host with the machine off"))
+}
+
 /// Whether its parent is gone, or that of an image below it.
 fn is_orphan(found: &Diagnosis, image: &Finding) -> bool {
     let is = |image: &Finding| image.defect == Some(Defect::Orphaned);
@@ -32,7 +40,7 @@ fn is_aside(found: &Diagnosis, path: &Path) -> bool {
 /// With the folders that it is in, so that paths from one such image to another stay right.
 pub(super) fn set_aside(found: &Diagnosis, image: &Finding) -> Step {
     let to = found.folder.join(ASIDE).join(image.path.strip_prefix(&found.folder).unwrap_or(&image.path));
-    let words = format!("{}: moved to {}", image.path.display(), to.display());
+    let words = format!("{}: moved to {}, inside the same folder; nothing is removed", image.path.display(), to.display());
     Step { change: Change::SetAside { image: image.path.clone(), to }, words, warnings: Vec::new() }
 }
 
@@ -47,6 +55,10 @@ pub(super) fn merges(found: &Diagnosis, choices: &Choices, plan: &mut Plan) {
         read && is_whole(image) && !choices.parents.contains_key(&image.path)
     };
     for top in found.images.iter().filter(|image| is_left(image)) {
+        if let Some(reason) = is_pending(found, top) {
+            plan.refused.push(Refused { image: top.path.clone(), reason });
+            continue;
+        }
         let [reader] = &top.children[..] else {
             let reason = format!("{} images read through it, so it stays", top.children.len());
             plan.refused.push(Refused { image: top.path.clone(), reason });

@@ -18,7 +18,7 @@ use crate::units::ByteCount;
 pub struct Choices {
     /// The parent that an image shall have, by the image's path.
     pub parents: BTreeMap<PathBuf, PathBuf>,
-    /// Whether orphans and left-overs that no node needs are moved beside the others.
+    /// Whether orphans and left-overs that no node needs are moved into the folder [`ASIDE`](super::ASIDE). Nothing is removed.
     #[serde(default)]
     pub set_aside: bool,
 }
@@ -133,7 +133,10 @@ pub fn plan(host: &SharedHost, found: &Diagnosis, choices: &Choices) -> Plan {
     }
     for image in &found.images {
         if choices.set_aside && !choices.parents.contains_key(&image.path) && left_over::is_to_go(found, image) {
-            plan.steps.push(left_over::set_aside(found, image));
+            match left_over::is_pending(found, image) {
+                Some(reason) => plan.refused.push(Refused { image: image.path.clone(), reason }),
+                None => plan.steps.push(left_over::set_aside(found, image)),
+            }
             continue;
         }
         let step = match (choices.parents.get(&image.path), &image.defect) {

@@ -1,6 +1,6 @@
 //! A folder of images that isn't ours: looked at in place; nothing is written.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::{Path, PathBuf};
 
@@ -21,6 +21,8 @@ pub struct FolderView {
     /// The one of this program whose folder it is; or those of Hyper-V's configurations, and one for each base image that
     /// none of these has. Paths are relative to the folder.
     pub machines: Vec<Machine>,
+    /// How many processors a machine has, where a configuration says so.
+    pub processors: BTreeMap<MachineId, u32>,
     /// What couldn't be read or doesn't fit together, in words.
     pub problems: Vec<String>,
 }
@@ -29,7 +31,7 @@ pub struct FolderView {
 /// where there are any. The identifiers are the same each time for the same files.
 pub fn open_folder(host: &SharedHost, path: &Path) -> Result<FolderView> {
     if host.exists(&path.join(MANIFEST)) {
-        return Ok(FolderView { machines: vec![MachineStore::look(host, path)?], problems: Vec::new() });
+        return Ok(FolderView { machines: vec![MachineStore::look(host, path)?], ..FolderView::default() });
     }
     let folder = Folder::scan(host, path)?;
     let root = host.canonical(path).map_err(|error| StoreError::io(path, "find the folder", error))?;
@@ -43,6 +45,8 @@ pub fn open_folder(host: &SharedHost, path: &Path) -> Result<FolderView> {
             Ok(built) => {
                 shown.extend(built.images);
                 view.problems.extend(built.problems);
+                let processors = machine.now.config.processors;
+                view.processors.extend((processors > 0).then_some((built.machine.id, processors)));
                 view.machines.push(built.machine);
             }
             Err(error) => view.problems.push(error.to_string()),

@@ -51,7 +51,7 @@ pub fn info(image: &Image, output: &Output) -> Done {
     }
 }
 
-fn kind(kind: ImageType) -> &'static str {
+pub fn kind(kind: ImageType) -> &'static str {
     match kind {
         ImageType::Fixed => "fixed",
         ImageType::Dynamic => "dynamic",

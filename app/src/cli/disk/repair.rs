@@ -22,7 +22,7 @@ pub struct Repair {
     /// The parent that an image shall have, where the folder alone doesn't tell. Both are paths or names inside the folder.
     #[arg(long, value_name = "CHILD=PARENT", value_parser = pair)]
     parent: Vec<(PathBuf, PathBuf)>,
-    /// Moves orphans and left-overs that no node needs into the folder "Set aside" inside.
+    /// Moves orphans and left-overs that no node needs into a folder "Set aside" inside the same folder. Nothing is removed.
     #[arg(long)]
     set_aside: bool,
     /// Undoes the last repair: every file is what it was before.

@@ -14,12 +14,23 @@ fn node(children: Vec<(&'static str, Value)>) -> Value {
 
 /// Writes the configuration of a machine or a snapshot with one disk.
 pub(crate) fn configure(host: &MemHost, role: &str, id: &str, name: &str, disk: &str) {
+    configure_with(host, role, id, name, disk, false);
+}
+
+/// The same, with a merge before it or not.
+pub(crate) fn configure_with(host: &MemHost, role: &str, id: &str, name: &str, disk: &str, merge_pending: bool) {
     let text = |text: &str| Value::Text(text.into());
     let drive = node(vec![("pathname", text(&format!("D:\\VMs\\{disk}"))), ("type", text("VHD"))]);
     let ide = node(vec![("controller0", node(vec![("drive0", drive)]))]);
     let properties = node(vec![("name", text(name)), ("type_id", text(role)), ("global_id", text(id))]);
     let settings = node(vec![("global", node(vec![("logical_id", text(MACHINE))]))]);
-    let parts = vec![("_83f8638b-8dca-4152-9eda-2ca8b33039b4_", ide), ("properties", properties), ("settings", settings)];
+    let global = node(vec![("disk_merge_pending", Value::Bool(merge_pending))]);
+    let parts = vec![
+        ("_83f8638b-8dca-4152-9eda-2ca8b33039b4_", ide),
+        ("global_settings", global),
+        ("properties", properties),
+        ("settings", settings),
+    ];
     let dir = PathBuf::from("/vms").join(role);
     host.create_dir_all(&dir).unwrap();
     publish_file(host, &dir.join(format!("{id}.vmcx")), &vmcx(&node(vec![("configuration", node(parts))]))).unwrap();
@@ -54,6 +65,16 @@ fn configurations_say_whose_an_image_is() {
     // The base itself, once no snapshot names it: a chain needs one.
     host.remove_file(&path("Snapshots").join(format!("{FIRST}.vmcx"))).unwrap();
     assert_eq!(of(&look(&host), "base.vhdx").role, Role::Shared { nodes: vec![name(None)] });
+}
+
+#[test]
+fn a_merge_that_hyper_v_has_before_it_is_said() {
+    let host = folder();
+    assert_eq!(look(&host).merges_pending, Vec::<String>::new());
+    configure_with(&host, "Virtual Machines", MACHINE, "WEB01", "now.avhdx", true);
+    let found = look(&host);
+    assert_eq!(found.merges_pending, ["WEB01"]);
+    assert!(of(&found, "one.avhdx").reason.ends_with("Hyper-V has a merge before it"), "{found:?}");
 }
 
 #[test]
@@ -101,4 +122,8 @@ fn a_manifest_says_whose_an_image_is() {
     assert_eq!((found.kind, &found.in_use, found.images.len()), (FolderKind::Machine, &None, 2));
     assert_eq!(found.of(&stray).unwrap().standing(), Standing::LeftOver);
     assert_eq!(found.images.iter().filter(|image| image.standing() == Standing::Owned).count(), 1);
+
+    // The library as a whole isn't the place to change it.
+    let found = diagnose(&host.shared(), Path::new("/library")).unwrap();
+    assert!(found.in_use.unwrap().contains("belongs to a machine of this program"));
 }

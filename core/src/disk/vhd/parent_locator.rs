@@ -4,6 +4,7 @@ use std::path::Path;
 
 use uuid::Uuid;
 
+use super::create::EPOCH;
 use super::format::{DynamicHeader, LocatorEntry, SECTOR, round_up};
 use crate::disk::pages::RawFile;
 use crate::disk::parent_paths::ParentPaths;
@@ -26,7 +27,9 @@ const MACX: [u8; 4] = *b"MacX";
 /// What the header and the paths that it names say. A path that can't be read is one that isn't there: the parent is
 /// found by the others, and matched by its identifier.
 pub fn read(raw: &RawFile, header: &DynamicHeader) -> ParentLink {
-    let mut link = ParentLink { linkage: Uuid::from_bytes(header.parent_unique_id), ..ParentLink::default() };
+    let stamp = i64::from(header.parent_time_stamp.get());
+    let parent_modified = (stamp != 0).then_some(EPOCH + stamp);
+    let mut link = ParentLink { linkage: Uuid::from_bytes(header.parent_unique_id), parent_modified, ..ParentLink::default() };
     // The first of them that a kind of path is found in counts.
     for code in [W2RU, W2KU, WI2R, WI2K, MACX] {
         for entry in header.locators.iter().filter(|entry| entry.platform_code == code) {

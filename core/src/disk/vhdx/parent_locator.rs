@@ -132,6 +132,7 @@ impl ParentLocator {
             relative_path: owned(RELATIVE),
             volume_path: owned(VOLUME),
             absolute_path: owned(ABSOLUTE),
+            parent_modified: None,
         })
     }
 }

@@ -44,8 +44,27 @@ fn each_action_has_its_cmdlets() {
     let top = state.machine.now.images.values().next().copied().expect("a leaf");
     let parent = |id: ImageId| state.machine.images[&id].parent.expect("a parent");
     let lowest = parent(parent(top));
-    let expected = format!("Merge-VHD -Path '{}' -DestinationPath '{}'", file(top), file(lowest));
+    let (from, to) = (format!("'{}'", file(top)), format!("'{}'", file(lowest)));
+    let drive = format!("Get-VMHardDiskDrive -VMName 'WEB''s' | Where-Object Path -EQ {from}");
+    let expected = format!("Merge-VHD -Path {from} -DestinationPath {to}\n{drive} | Set-VMHardDiskDrive -Path {to}");
     assert_eq!(typed(&mut bench, machine, &merge), expected);
+
+    // What is merged into an image that another one reads through.
+    bench.done(Command::Apply { machine, snapshot: one, safety: Some("kept".into()) });
+    let branch = bench.take(machine, "branch", false);
+    bench.take(machine, "last", false);
+    bench.done(Command::Delete { machine, snapshots: vec![branch], subtree: false, free_now: false });
+    let state = bench.state(machine);
+    let file = |id: ImageId| {
+        format!("'{}'", state.folder.join(&state.machine.images[&id].file).display().to_string().replace('\'', "''"))
+    };
+    let now = state.machine.now.images.values().next().copied().expect("a leaf");
+    let parent = |id: ImageId| state.machine.images[&id].parent.expect("a parent");
+    let (top, lowest) = (parent(now), parent(parent(now)));
+    let said = typed(&mut bench, machine, &merge);
+    let expected = format!("Merge-VHD -Path {} -DestinationPath {}", file(top), file(lowest));
+    let relinked = format!("Set-VHD -Path {} -ParentPath {} -IgnoreIdMismatch", file(now), file(lowest));
+    assert!(said.contains(&format!("{expected}\n{relinked}")), "{said}");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Images that no configuration names.
 
 use super::*;
-use crate::diagnose::tests::of_hyper_v::{FIRST, MACHINE, configure};
+use crate::diagnose::tests::of_hyper_v::{FIRST, MACHINE, configure, configure_with};
 use crate::diagnose::{ASIDE, Role, Standing};
 
 /// base (First) - 30 that nobody names - now - above, which nobody names either.
@@ -50,6 +50,20 @@ fn a_left_over_chain_of_thirty_goes_into_the_image_that_reads_through_it() {
         undo(&host.shared(), Path::new("/vms")).unwrap();
         assert!(content(&host) == before);
     }
+}
+
+/// Hyper-V has said that it will merge: nothing of it is merged or moved here.
+#[test]
+fn what_hyper_v_merges_is_left_to_it() {
+    let host = MemHost::new();
+    let names = folder(&host, ImageFormat::Vhdx, 2);
+    configure_with(&host, "Virtual Machines", MACHINE, "WEB01", &names[3], true);
+    let choices = Choices { set_aside: true, ..Choices::default() };
+    let plan = planned(&host, &choices);
+    assert_eq!(plan.steps, [], "{plan:?}");
+    let refused: Vec<&Path> = plan.refused.iter().map(|refused| &*refused.image).collect();
+    assert_eq!(refused, [path(&names[4]), path(&names[1]), path(&names[2])]);
+    assert!(plan.refused.iter().all(|refused| refused.reason.contains("Hyper-V has a merge of \"WEB01\" before it")), "{plan:?}");
 }
 
 #[test]

@@ -40,6 +40,7 @@ fn configuration(role: &str, id: &str, name: &str, day: i64, disk: &str) -> Vec<
                 node([
                     ("global", node([("logical_id", text(MACHINE))])),
                     ("memory", node([("bank", node([("size", Value::Int(512))]))])),
+                    ("processors", node([("count", Value::Int(4))])),
                 ]),
             ),
         ]),
@@ -79,6 +80,7 @@ fn a_machine_of_hyper_v_is_shown_with_its_names_and_dates() {
     let machine = &view.machines[0];
     validate(machine).unwrap();
     assert_eq!((&*machine.name, machine.configuration.memory), ("WEB01", ByteCount::mib(512)));
+    assert_eq!(view.processors.get(&machine.id), Some(&4));
     let id = |text: &str| SnapshotId(text.parse().unwrap());
     let (first, second) = (&machine.snapshots[&id(FIRST)], &machine.snapshots[&id(SECOND)]);
     assert_eq!((&*first.label, first.taken.to_rfc3339()), ("Before SP1", "2020-01-02T00:00:00+00:00".into()));
