@@ -3,13 +3,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use snaptree_core::chain::{Chain, Gate};
 use snaptree_core::host_file::{Access, OsHost};
 use snaptree_core::testing::Random;
+use snaptree_tests::boot_sector::wait_until;
 use snaptree_tests::peer::run;
 use snaptree_tests::program::{Home, program};
 use snaptree_tests::witness::{skip, tool};
@@ -67,10 +68,44 @@ fn images_of_other_programs_come_in_whole_or_not_at_all() -> Result<()> {
     fs::write(folder.join("wrong.qcow2"), b"QFI\xfb\0\0\0\x03".repeat(100))?;
     let (code, said) = ask(&home, &["machine", "import", "wrong.qcow2"])?;
     ensure!(code != Some(0), "{said}");
-    let left: Vec<_> = fs::read_dir(folder.join("data/snaptree/machines"))?
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.starts_with(".import") || name.contains("wrong") || name.contains("child"))
-        .collect();
-    ensure!(left.is_empty(), "left: {left:?}");
+    let left: Vec<_> = in_library(&home)?.into_iter().filter(|name| name.contains("wrong") || name.contains("child")).collect();
+    ensure!(left.is_empty() && converting(&home)?.is_empty(), "left: {left:?} {:?}", converting(&home)?);
+    Ok(())
+}
+
+fn in_library(home: &Home) -> Result<Vec<String>> {
+    let entries = fs::read_dir(home.path().join("data/snaptree/machines"))?;
+    Ok(entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).collect())
+}
+
+/// Folders of conversions.
+fn converting(home: &Home) -> Result<Vec<String>> {
+    Ok(in_library(home)?.into_iter().filter(|name| name.starts_with(".import-")).collect())
+}
+
+#[test]
+fn what_a_killed_conversion_leaves_goes_with_the_next_one_unless_it_is_in_use() -> Result<()> {
+    let home = Home::new();
+    fs::write(home.path().join("small.img"), vec![7; 1 << 20])?;
+    let import = |name: &str| -> Result<()> {
+        let (code, said) = ask(&home, &["machine", "import", "small.img", "--name", name])?;
+        ensure!(code == Some(0), "{said}");
+        Ok(())
+    };
+    import("first")?;
+    let large = home.path().join("large.img");
+    fs::write(&large, vec![7; 256 << 20])?;
+    let mut command = home.command(&program());
+    let mut killed = command.args(["machine", "import", "large.img"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+    wait_until("it converts", || Ok(!converting(&home)?.is_empty()))?;
+    run(Command::new("kill").args(["-STOP", &killed.id().to_string()]))?;
+    import("while it is under way")?;
+    let in_use = converting(&home)?;
+    killed.kill()?;
+    killed.wait()?;
+    ensure!(in_use.len() == 1, "the conversion under way has kept its folder: {in_use:?}");
+    ensure!(converting(&home)? == in_use, "it was killed too late");
+    import("afterwards")?;
+    ensure!(converting(&home)?.is_empty(), "left: {:?}", converting(&home)?);
     Ok(())
 }

@@ -7,11 +7,12 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::Arc;
 
 use snaptree_core::chain::{Source, Target, convert};
 use snaptree_core::disk::{ImageFormat, ImageType};
 use snaptree_core::engine::Refusal;
-use snaptree_core::host_file::OsHost;
+use snaptree_core::host_file::{Access, Host, HostFile, OsHost};
 
 use super::Failure;
 
@@ -27,6 +28,11 @@ pub enum Foreign {
     /// VirtualBox's.
     Vdi,
 }
+
+/// How the names of folders in the library begin in which images are converted.
+const FOLDER: &str = ".import-";
+/// Who converts has this file of the library open: nobody else takes its folder for a left-over then.
+const IN_USE: &str = ".convert.lock";
 
 /// Longest name or description that is read.
 const TEXT_MAX: u64 = 1 << 20;
@@ -118,10 +124,13 @@ impl Foreign {
     /// Writes what the image shows to a new VHDX of the same name, in a folder of its own on the library's volume.
     pub fn convert(self, path: &Path, library: &Path) -> Result<Converted, Failure> {
         self.check(path)?;
-        let folder = library.join(format!(".import-{}", uuid::Uuid::new_v4().simple()));
-        std::fs::create_dir_all(&folder)?;
+        std::fs::create_dir_all(library)?;
+        sweep(library);
+        let in_use = OsHost.open(&library.join(IN_USE), Access::Read)?;
+        let folder = library.join(format!("{FOLDER}{}", uuid::Uuid::new_v4().simple()));
+        std::fs::create_dir(&folder)?;
         let image = folder.join(path.file_stem().unwrap_or_default()).with_extension("vhdx");
-        let converted = Converted { folder, image };
+        let converted = Converted { folder, image, _in_use: in_use };
         self.run(path, &converted.image)?;
         Ok(converted)
     }
@@ -155,11 +164,23 @@ pub struct Converted {
     folder: PathBuf,
     /// The new image.
     pub image: PathBuf,
+    _in_use: Arc<dyn HostFile>,
 }
 
 impl Drop for Converted {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Removes what conversions that were killed have left, unless somebody is converting.
+fn sweep(library: &Path) {
+    let Ok(_nobody_converts) = OsHost.lock(&library.join(IN_USE)) else { return };
+    for entry in OsHost.list(library).unwrap_or_default() {
+        if entry.is_dir && entry.name.starts_with(FOLDER) {
+            // What can't be removed now is there the next time.
+            let _ = OsHost.remove_dir_all(&library.join(entry.name));
+        }
     }
 }
 
