@@ -10,8 +10,10 @@
 //! ```
 
 mod adopt;
+mod again;
 mod arguments;
 mod find;
+mod permission;
 mod picture;
 mod process;
 pub mod qmp;
