@@ -7,10 +7,12 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-/// The folder into which cargo built this test, and the program beside it.
+/// The folder into which cargo built this test or measuring program, and the program beside it.
 pub fn build_folder() -> PathBuf {
     let own = std::env::current_exe().expect("the path of this test");
-    own.ancestors().nth(2).expect("TARGET/debug/deps/test").to_path_buf()
+    // TARGET/debug/deps/test, or TARGET/debug/measure
+    let folder = own.parent().expect("a folder");
+    if folder.ends_with("deps") { folder.parent().expect("a folder") } else { folder }.to_path_buf()
 }
 
 /// The program, with the door through which tests see its window. Built by `./tests/run`; by hand,

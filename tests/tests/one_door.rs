@@ -10,13 +10,14 @@ use snaptree_tests::source::{self, SourceFile};
 const DOOR: &str = "host_file.rs";
 
 /// Who else speaks with the file system, and why nothing of a machine is lost by it.
-const BESIDE: [(&str, &str); 8] = [
+const BESIDE: [(&str, &str); 9] = [
     ("engine/wire.rs", "makes the folder of the sockets"),
     ("engine/serve.rs", "removes its socket and its log"),
     ("engine/owner.rs", "gives the owner's process a log to say why it ended"),
     ("engine/hand_over.rs", "leaves word beside the sockets that an owner waits for a machine"),
     ("nbd/receive.rs", "reads from a connection"),
     ("nbd/server.rs", "makes and removes its socket"),
+    ("vm/qemu/permission.rs", "asks whether this user may use the device by which writes are tracked"),
     ("vm/qemu/process.rs", "asks whose process has a socket, and ends it"),
     ("engine/around.rs", "looks whether an owner's socket is there"),
 ];

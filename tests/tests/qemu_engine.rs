@@ -189,11 +189,17 @@ fn a_killed_guest_is_off_and_says_why() -> Result<()> {
     let Power::Failed(why) = driver.state(machine).power.clone() else { anyhow::bail!("it is only off") };
     ensure!(why.contains("QEMU has ended") && why.contains('9'), "{why}");
     ensure!(!at_first.sockets.exists(), "its sockets are left");
+    // Who comes later is told as well.
+    let mut driver = driver.reopen();
+    driver.pass_until("it is known", |driver| driver.known(machine).is_some());
+    assert_eq!(driver.state(machine).power, Power::Failed(why));
     ensure!(newest(&mut driver, machine, None)? >= before, "what was acknowledged is there");
     // It begins anew, as after a power cut.
     driver.done(Command::Start(machine));
     driver.pass(Duration::from_millis(500));
     driver.done(Command::TurnOff(machine));
+    let mut driver = driver.reopen();
+    driver.pass_until("it is known", |driver| driver.known(machine).is_some());
     nothing_is_left(&mut driver, machine, &at_first)
 }
 
@@ -254,8 +260,11 @@ fn hardware_changes_while_it_is_off_and_goes_back_with_a_snapshot() -> Result<()
     ensure!(refusal.reason.contains("running"), "{refusal}");
     // A snapshot that is taken while somebody has paused it leaves it so, and is gone back to as well.
     driver.done(Command::Pause(machine));
-    let (still, _) = driver.take(machine, "still", true);
-    assert_eq!(driver.state(machine).power, Power::Paused);
+    driver.take(machine, "still", true);
+    let (still, _) = driver.take(machine, "still the same", true);
+    let state = driver.state(machine);
+    assert_eq!(state.power, Power::Paused);
+    ensure!(state.machine.snapshots[&still].memory.is_some(), "its memory is saved as well");
     driver.done(Command::Resume(machine));
     writes_on(&mut driver, machine, 5)?;
     driver.done(Command::Apply { machine, snapshot: still, safety: None });

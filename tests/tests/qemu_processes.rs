@@ -21,7 +21,15 @@ use snaptree_tests::witness::skip;
 struct Lab {
     home: Home,
     /// Who runs the program.
-    user: Option<u32>,
+    user: Option<User>,
+}
+
+/// Another user than the one who tests.
+#[derive(Clone)]
+struct User {
+    id: u32,
+    /// What that user finds as the device by which writes are tracked.
+    device: Option<PathBuf>,
 }
 
 impl Lab {
@@ -31,10 +39,10 @@ impl Lab {
     }
 
     /// It is created with these options; its disk begins with this content.
-    fn with(user: Option<u32>, options: &[&str], content: &[u8]) -> Result<Self> {
+    fn with(user: Option<User>, options: &[&str], content: &[u8]) -> Result<Self> {
         let lab = Self { home: Home::new(), user };
-        let owned = |path: &Path| match user {
-            Some(user) => std::os::unix::fs::chown(path, Some(user), Some(user)),
+        let owned = |path: &Path| match &lab.user {
+            Some(user) => std::os::unix::fs::chown(path, Some(user.id), Some(user.id)),
             None => Ok(()),
         };
         for folder in [lab.home.path().to_path_buf()].into_iter().chain(["data", "run"].map(|name| lab.home.path().join(name))) {
@@ -51,7 +59,7 @@ impl Lab {
     }
 
     /// With a Linux that counts.
-    fn linux(user: Option<u32>, linux: &Linux) -> Result<Self> {
+    fn linux(user: Option<User>, linux: &Linux) -> Result<Self> {
         let boot = linux.boot();
         let (kernel, initrd) = (boot.kernel.display().to_string(), boot.initrd.context("a file system")?.display().to_string());
         let options =
@@ -87,6 +95,20 @@ impl Lab {
         Ok(flushed)
     }
 
+    /// Goes back to a snapshot of a machine that stands still; its first record from there on must be so.
+    fn goes_back(&self, label: &str, so: impl Fn(u64) -> bool) -> Result<()> {
+        let console = self.home.path().join("data/snaptree/machines/GUEST/console.log");
+        let before = std::fs::read(&console)?.len();
+        self.done(&["snapshot", "apply", "GUEST", label, "--no-safety"])?;
+        let mut first = None;
+        wait_until("it goes on", || {
+            first = said_after(&std::fs::read(&console)?, before)?.first().copied();
+            Ok(first.is_some())
+        })?;
+        ensure!(matches!(first, Some(Said::Begin(number) | Said::Done(number, _)) if so(number)), "{label}: {first:?}");
+        Ok(())
+    }
+
     /// The whole disk of the machine, which is off.
     fn content(&self) -> Result<Vec<u8>> {
         let manifest: Value = serde_json::from_slice(&std::fs::read(self.folder()?.join("machine.json"))?)?;
@@ -99,10 +121,19 @@ impl Lab {
     }
 
     fn command(&self, args: &[&str]) -> Command {
-        let mut command = self.home.command(&program());
-        if let Some(user) = self.user {
-            std::os::unix::process::CommandExt::gid(&mut command, user);
-            std::os::unix::process::CommandExt::uid(&mut command, user);
+        let mut command = match &self.user {
+            Some(User { device: Some(_), .. }) => self.home.command("unshare".as_ref()),
+            _ => self.home.command(&program()),
+        };
+        match &self.user {
+            None => {}
+            Some(User { id, device: None }) => {
+                std::os::unix::process::CommandExt::gid(&mut command, *id);
+                std::os::unix::process::CommandExt::uid(&mut command, *id);
+            }
+            Some(User { id, device: Some(device) }) => {
+                command.args(["--mount", "sh", "-c", WITH_DEVICE]).arg(device).arg(id.to_string()).arg(program());
+            }
         }
         command.args(args).stdin(Stdio::null());
         command
@@ -158,6 +189,55 @@ impl Lab {
         let left: Vec<_> = std::fs::read_dir(run)?.filter_map(|entry| Some(entry.ok()?.file_name())).collect();
         ensure!(left.is_empty(), "left: {left:?}");
         Ok(())
+    }
+}
+
+/// Mounts a device over the one by which writes are tracked, and goes on as a user; for a mount namespace of its own.
+const WITH_DEVICE: &str = r#"mount --bind "$0" /dev/userfaultfd || exit 1
+user=$1; shift
+exec setpriv --reuid "$user" --regid "$user" --clear-groups "$@""#;
+
+/// An ordinary user, who mustn't track writes; told as skipped where there can't be one.
+fn nobody() -> Result<Option<User>> {
+    const NOBODY: u32 = 65534;
+    let is_root = Command::new("id").arg("-u").output()?.stdout == b"0\n";
+    if !is_root {
+        skip("only root can become another user, who mustn't track writes");
+        return Ok(None);
+    }
+    if std::fs::read("/proc/sys/vm/unprivileged_userfaultfd")? != b"0\n" {
+        skip("every user may track writes here");
+        return Ok(None);
+    }
+    Ok(Some(User { id: NOBODY, device: None }))
+}
+
+/// The same user, to whom the device by which writes are tracked is given; in this folder.
+fn nobody_with_device(folder: &Path) -> Result<Option<User>> {
+    let Some(user) = nobody()? else { return Ok(None) };
+    let Ok(device) = std::fs::metadata("/dev/userfaultfd") else {
+        skip("the kernel has no /dev/userfaultfd");
+        return Ok(None);
+    };
+    let number = std::os::unix::fs::MetadataExt::rdev(&device);
+    let (major, minor) = ((number >> 8) & 0xfff, (number & 0xff) | ((number >> 12) & 0xfff00));
+    let node = folder.join("userfaultfd");
+    let made = Command::new("mknod").arg(&node).args(["c", &major.to_string(), &minor.to_string()]).output()?;
+    if !made.status.success() {
+        skip(&format!("no device can be made: {}", String::from_utf8_lossy(&made.stderr)));
+        return Ok(None);
+    }
+    std::os::unix::fs::chown(&node, Some(user.id), Some(user.id))?;
+    std::fs::set_permissions(&node, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+    let mut tries = Command::new("unshare");
+    tries.args(["--mount", "sh", "-c", WITH_DEVICE]).arg(&node).arg(user.id.to_string());
+    let tried = tries.args(["sh", "-c", ": <>/dev/userfaultfd"]).output();
+    match tried {
+        Ok(tried) if tried.status.success() => Ok(Some(User { device: Some(node), ..user })),
+        tried => {
+            skip(&format!("no device can be mounted for one process only: {tried:?}"));
+            Ok(None)
+        }
     }
 }
 
@@ -358,40 +438,65 @@ fn a_linux_whose_owner_is_killed_again_and_again_loses_nothing() -> Result<()> {
 
 #[test]
 fn where_writes_cannot_be_tracked_it_stands_still_and_that_is_said_before() -> Result<()> {
-    const NOBODY: u32 = 65534;
-    let Some(linux) = Linux::prepare()? else { return Ok(()) };
-    let is_root = Command::new("id").arg("-u").output()?.stdout == b"0\n";
-    if !is_root {
-        skip("only root can become another user, who mustn't track writes");
-        return Ok(());
-    }
-    if std::fs::read("/proc/sys/vm/unprivileged_userfaultfd")? != b"0\n" {
-        skip("every user may track writes here");
-        return Ok(());
-    }
-    let lab = Lab::linux(Some(NOBODY), &linux)?;
+    let (Some(linux), Some(user)) = (Linux::prepare()?, nobody()?) else { return Ok(()) };
+    let lab = Lab::linux(Some(user), &linux)?;
     lab.done(&["machine", "start", "GUEST"])?;
     let shown = lab.show()?;
     ensure!(shown["outside"]["stands_still_to_save"].is_string(), "{shown}");
+    let remedy = shown["outside"]["remedy"].as_str().context("what helps")?.to_owned();
+    ensure!(remedy.contains("userfaultfd") && !remedy.contains('\n'), "{remedy}");
+    let shown = lab.done(&["machine", "show", "GUEST"])?;
+    ensure!(shown.lines().any(|line| line == remedy), "{shown}");
     let sockets = lab.sockets()?;
     let mut flushed = lab.flushes_beyond(10)?;
     let said = lab.done(&["snapshot", "take", "GUEST", "still", "--what-if"])?;
-    ensure!(said.contains("stands still for about"), "{said}");
+    ensure!(said.contains("stands still for about") && said.lines().any(|line| line == remedy), "{said}");
     for label in ["still", "again"] {
         let said = lab.done(&["snapshot", "take", "GUEST", label])?;
         println!("{said}");
+        ensure!(said.contains("stands still for about"), "it isn't said: {said}");
         flushed = lab.flushes_beyond(flushed + 5)?;
     }
+    // While somebody has paused it, it hasn't changed since its memory was saved last.
     lab.done(&["machine", "pause", "GUEST"])?;
-    let before = std::fs::read(lab.home.path().join("data/snaptree/machines/GUEST/console.log"))?.len();
-    lab.done(&["snapshot", "apply", "GUEST", "still", "--no-safety"])?;
-    let first = || -> Result<Option<Said>> {
-        let bytes = std::fs::read(lab.home.path().join("data/snaptree/machines/GUEST/console.log"))?;
-        Ok(said_after(&bytes, before)?.first().copied())
-    };
-    wait_until("it goes on", || Ok(first()?.is_some()))?;
-    let back = first()?.context("a record")?;
-    ensure!(matches!(back, Said::Begin(number) | Said::Done(number, _) if number < flushed), "{back:?}, {flushed} before");
+    for label in ["paused", "paused still"] {
+        let said = lab.done(&["snapshot", "take", "GUEST", label])?;
+        ensure!(!said.contains("could not be saved"), "{said}");
+        ensure!(lab.power()? == "paused");
+    }
+    let at_pause = lab.flushed()?;
+    lab.done(&["machine", "resume", "GUEST"])?;
+    flushed = lab.flushes_beyond(at_pause + 5)?;
+    lab.done(&["machine", "pause", "GUEST"])?;
+    lab.goes_back("paused still", |number| number == at_pause || number == at_pause + 1)?;
+    lab.done(&["machine", "pause", "GUEST"])?;
+    lab.goes_back("still", |number| number < flushed)?;
+    wait_until("it goes on", || Ok(lab.flushed()? > flushed))?;
+    lab.done(&["machine", "stop", "GUEST"])?;
+    assert_eq!(linux.records(&lab.content()?)?, lab.flushed()?, "every record is there");
+    lab.nothing_is_left(&sockets)
+}
+
+#[test]
+fn who_may_track_writes_has_memory_saved_while_it_runs() -> Result<()> {
+    let folder = tempfile::Builder::new().prefix("snaptree-").tempdir()?;
+    std::fs::set_permissions(folder.path(), std::os::unix::fs::PermissionsExt::from_mode(0o755))?;
+    let (Some(linux), Some(user)) = (Linux::prepare()?, nobody_with_device(folder.path())?) else { return Ok(()) };
+    let lab = Lab::linux(Some(user), &linux)?;
+    lab.done(&["machine", "start", "GUEST"])?;
+    let shown = lab.show()?;
+    ensure!(shown["outside"]["stands_still_to_save"].is_null() && shown["outside"]["remedy"].is_null(), "{shown}");
+    let sockets = lab.sockets()?;
+    let flushed = lab.flushes_beyond(10)?;
+    let said = lab.done(&["snapshot", "take", "GUEST", "live", "--what-if"])?;
+    ensure!(!said.contains("stands still"), "{said}");
+    let taken: Value = serde_json::from_str(&lab.done(&["snapshot", "take", "GUEST", "live", "--json"])?)?;
+    let (pause, save) = (taken["latency"]["pause"].as_f64(), taken["latency"]["save"].as_f64());
+    println!("it stood still for {pause:?} s, and was saved in {save:?} s");
+    ensure!(pause.context("a pause")? < save.context("a save")?, "it stood still until its memory was saved: {taken}");
+    let flushed = lab.flushes_beyond(flushed + 20)?;
+    lab.done(&["machine", "pause", "GUEST"])?;
+    lab.goes_back("live", |number| number < flushed)?;
     wait_until("it goes on", || Ok(lab.flushed()? > flushed))?;
     lab.done(&["machine", "stop", "GUEST"])?;
     assert_eq!(linux.records(&lab.content()?)?, lab.flushed()?, "every record is there");

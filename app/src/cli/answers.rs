@@ -1,5 +1,7 @@
 //! Answers and plans, in words and as data.
 
+use std::time::Duration;
+
 use snaptree_core::cost::{DeletionCost, MergeCost, MergeTotal};
 use snaptree_core::engine::{Answer, LatencyReport, Plan};
 use snaptree_core::snapshot::{Machine, NodeRef, Settings};
@@ -60,22 +62,24 @@ fn verified(output: &Output, report: &VerifyReport) -> Done {
     }
 }
 
+/// What is said before a machine's memory is saved that can't be while it runs.
+pub fn stands_still(pause: Duration, remedy: Option<&str>) -> Vec<String> {
+    let about = short_duration(pause);
+    let still = format!("It stands still for about {about}: its writes can't be tracked here while its memory is saved.");
+    std::iter::once(still).chain(remedy.map(text::remedy)).collect()
+}
+
 /// A plan, one fact a line.
 pub fn lines(plan: &Plan, machine: Option<&Machine>) -> Vec<String> {
     match plan {
-        Plan::Take { images, depth, memory, free, pause } => {
+        Plan::Take { images, depth, memory, free, pause, remedy } => {
             let memory = match *memory {
                 ByteCount::ZERO => "no memory is saved".into(),
                 memory => format!("{} of memory are saved", bytes(memory)),
             };
             let images = count(*images as usize, "new image");
             let mut lines = vec![format!("{images}, chains of {depth}; {memory}; {} are free.", bytes(*free))];
-            lines.extend(pause.map(|pause| {
-                let about = short_duration(pause);
-                format!(
-                    "It stands still for about {about}: this user may not track a machine's writes while its memory is saved."
-                )
-            }));
+            lines.extend(pause.iter().flat_map(|pause| stands_still(*pause, remedy.as_deref())));
             lines
         }
         Plan::Apply { to_trash, memory } => {

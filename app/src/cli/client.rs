@@ -171,6 +171,11 @@ impl Client {
         answers::answer(output, state.as_ref().map(|state| &*state.machine), &answer)
     }
 
+    /// Whether things are done, rather than planned or said.
+    pub fn does_it(&self) -> bool {
+        self.mode == Mode::Do && !self.powershell
+    }
+
     /// Whether things are only to be planned.
     pub fn is_what_if(&self) -> bool {
         self.mode == Mode::WhatIf

@@ -390,6 +390,7 @@ fn show(client: &mut Client, name: &str, output: &Output) -> Done {
             lines.push(format!("Screen     {} (VNC)", outside.viewer.display()));
             lines.extend(outside.console.iter().map(|file| format!("Console    {}", file.display())));
             lines.extend(outside.stands_still_to_save.iter().map(|why| format!("Memory is saved while it stands still: {why}")));
+            lines.extend(outside.remedy.iter().map(|command| text::remedy(command)));
         }
         lines.extend(m.disks.iter().map(|d| format!("Disk       {}, {}", d.disk, bytes(d.size))));
         let reads = m.read_mean.map_or_else(String::new, |mean| format!(", {mean:.1} images a read"));

@@ -6,7 +6,7 @@ use snaptree_core::snapshot::Machine;
 
 use super::client::Client;
 use super::output::Output;
-use super::{Common, Done, names};
+use super::{Common, Done, answers, names};
 
 #[derive(Debug, Subcommand)]
 pub enum Verb {
@@ -130,6 +130,14 @@ pub fn run(verb: Verb, common: &Common, output: &Output) -> Done {
         Verb::Note { label, text, .. } => Command::SetNote { machine, snapshot: names::snapshot(m, &label)?, note: text },
         Verb::Protect { label, off, .. } => Command::Protect { machine, snapshot: names::snapshot(m, &label)?, protected: !off },
     };
+    if let Command::Take { memory: true, .. } = &command
+        && client.does_it()
+        && let Some(outside) = &state.outside
+        && let Some(pause) = outside.pause_to_save(m.configuration.memory)
+    {
+        // Beside the answer, which is read by programs too.
+        answers::stands_still(pause, outside.remedy.as_deref()).iter().for_each(|line| eprintln!("{line}"));
+    }
     client.carry_out(command, output)
 }
 

@@ -57,6 +57,11 @@ impl Take {
         } else if !self.memory {
             says.push("Disks only: applying it is like starting after a power cut.".into());
         }
+        if self.memory
+            && let Some(command) = machine.state.outside.as_ref().and_then(|outside| outside.remedy.as_ref())
+        {
+            says.push(text::remedy(command));
+        }
         facts(ui, says);
         foot.label = "Take snapshot".into();
         foot.action = Some(Action::Send(self.command()));

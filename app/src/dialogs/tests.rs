@@ -214,6 +214,7 @@ fn computer(fake: &Fake, folder: &std::path::Path, why: Option<&str>) {
         console: Some(console),
         accelerated: false,
         stands_still_to_save: why.map(str::to_owned),
+        remedy: why.map(|_| "sudo do this".to_owned()),
     });
     fake.events.borrow_mut().push_back(Event::Machine(std::sync::Arc::new(state)));
 }
@@ -234,6 +235,7 @@ fn a_computer_says_what_it_is_and_is_turned_off_only_after_a_question() {
     assert!(console.accesskit_node().value().unwrap_or_default().contains("Loading Linux ..."));
     window.get_by_label("4 processors, virtio disks.");
     window.get_by_label_contains("It stands still while a snapshot saves its memory");
+    window.get_by_label_contains("sudo do this");
     assert!(window.query_by_label("Bad update").is_none(), "only the built-in machine can be scrambled");
     picture(&mut window, "qemu");
 
@@ -248,6 +250,7 @@ fn a_computer_says_what_it_is_and_is_turned_off_only_after_a_question() {
             memory: ByteCount::mib(512),
             free: ByteCount::gib(9),
             pause: None,
+            remedy: None,
         }))),
     );
     window.get_by_label_contains("The machine stands still while 512 MiB of memory are saved: writes to its memory");

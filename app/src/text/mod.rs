@@ -152,6 +152,11 @@ pub fn power(p: &Power) -> &'static str {
     }
 }
 
+/// What lets a machine's memory be saved while it runs on; the command is a line of its own, to be copied.
+pub fn remedy(command: &str) -> String {
+    format!("This command, once, lets it run on meanwhile, from the machine's next start on:\n{command}")
+}
+
 /// What a machine that QEMU runs consists of, in a line.
 pub fn hardware(h: &Hardware) -> String {
     let mut parts = vec![

@@ -247,16 +247,18 @@ impl Engine {
             guest: entry.guest_rate(),
         };
         let (machine, running) = (facts.machine, facts.running);
+        let outside = entry.outside();
         Ok(match command {
             Command::Take { memory, .. } => Plan::Take {
                 images: machine.configuration.disks.len() as u32,
                 depth: Tree::of(machine).chain_depth(NodeRef::Now) as u32 + 1,
                 memory: if *memory && running { machine.configuration.memory } else { ByteCount::ZERO },
                 free: entry.volume.free,
-                pause: entry
-                    .outside()
+                pause: outside
+                    .as_ref()
                     .filter(|_| *memory)
                     .and_then(|outside| outside.pause_to_save(machine.configuration.memory)),
+                remedy: outside.filter(|_| *memory).and_then(|outside| outside.remedy),
             },
             Command::Apply { snapshot, safety, .. } => Plan::Apply {
                 to_trash: if safety.is_some() {

@@ -86,7 +86,12 @@ impl Engine {
                 entry.seen = seen;
                 entry
             }
-            std::collections::btree_map::Entry::Vacant(new) => new.insert(Entry::new(dir.into(), place, machine, seen)),
+            std::collections::btree_map::Entry::Vacant(new) => {
+                let why = (place == Place::Library).then(|| MachineStore::why_ended(&self.options.host, dir)).flatten();
+                let entry = new.insert(Entry::new(dir.into(), place, machine, seen));
+                entry.failed = why;
+                entry
+            }
         };
         entry.dir = dir.into();
         self.look_at_volume(id);

@@ -153,6 +153,9 @@ pub enum Plan {
         /// About how long the machine stands still, where its memory can't be saved while it runs.
         #[serde(default)]
         pause: Option<Duration>,
+        /// The command that would have it saved while it runs, from the machine's next start on.
+        #[serde(default)]
+        remedy: Option<String>,
     },
     /// Applying one.
     Apply {

@@ -85,6 +85,7 @@ impl Owned {
                 return Err(refusal);
             }
         };
+        self.store.note_end(None);
         let paused = guest.was_paused();
         self.running = Some(Running { guest, disks, paused, room: Room::default(), measured: None, rate: None });
         if had_memory {

@@ -281,6 +281,10 @@ impl Engine {
         let Some(entry) = self.machines.get_mut(&id) else { return };
         let Some(mut owned) = entry.owned.take() else { return };
         let stopped = owned.stop();
+        if let Ended::Failed(why) = &how {
+            // Whoever asks later has not been told.
+            owned.store.note_end(Some(why));
+        }
         let machine = owned.store.machine().clone();
         drop(owned);
         entry.refresh(machine);

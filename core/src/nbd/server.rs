@@ -6,7 +6,7 @@ use std::net::Shutdown;
 use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -53,8 +53,10 @@ impl Server {
     /// Where the path is too long for a socket, something else is there, or somebody listens on it.
     pub fn start(socket: &Path, exports: Vec<Export>) -> io::Result<Self> {
         let listener = listen(socket)?;
-        let served = exports.iter().map(|export| Arc::new(Served { export: export.clone(), flushes: Flushes::default() }));
-        let served = served.collect();
+        let served = |export: &Export| {
+            Arc::new(Served { export: export.clone(), flushes: Flushes::default(), failures: AtomicU64::new(0) })
+        };
+        let served = exports.iter().map(served).collect();
         let shared = Arc::new(Shared { listener, exports, served, stopping: AtomicBool::new(false), open: Mutex::default() });
         let accepting = shared.clone();
         let accepting = thread::Builder::new().name("nbd accept".into()).spawn(move || accepting.accept())?;
@@ -64,6 +66,11 @@ impl Server {
     /// Where it listens.
     pub fn socket(&self) -> &Path {
         &self.socket
+    }
+
+    /// How many requests were answered with an error because a disk failed; one without room isn't meant.
+    pub fn failures(&self) -> u64 {
+        self.shared.served.iter().map(|served| served.failures.load(Ordering::SeqCst)).sum()
     }
 
     /// How many clients are connected.

@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -38,6 +38,8 @@ const ZEROES: usize = 1 << 20;
 pub(super) struct Served {
     pub export: Export,
     pub flushes: Flushes,
+    /// Requests that were answered with an error because the disk failed.
+    pub failures: AtomicU64,
 }
 
 /// What a request asks for, once it is known that it can be.
@@ -313,6 +315,10 @@ impl Session {
     fn carry_out(&self, request: &Request, task: Task, payload: &[u8], answers: &mut Answers) {
         let before = answers.length();
         if let Err(problem) = self.attempt(request, task, payload, answers) {
+            if problem.errno == Errno::Io {
+                // Before the answer: who hears of it finds it counted.
+                self.served.failures.fetch_add(1, Ordering::SeqCst);
+            }
             answers.truncate(before);
             answers.error(request.cookie, self.structured, &problem);
         }

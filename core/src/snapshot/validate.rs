@@ -33,7 +33,7 @@ pub fn validate(machine: &Machine) -> Result<(), Vec<String>> {
 
 /// Why a path of a manifest or journal can't be followed, if it can't: it must be relative and stay inside the folder.
 pub(crate) fn path_problem(path: &Path) -> Option<&'static str> {
-    const OWN: [&str; 5] = ["machine.json", "journal.json", "history.jsonl", "machine.lock", "console.log"];
+    const OWN: [&str; 6] = ["machine.json", "journal.json", "history.jsonl", "machine.lock", "console.log", "ended.txt"];
     let mut parts = path.components().peekable();
     if parts.peek().is_none() {
         return Some("is empty");

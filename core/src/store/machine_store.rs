@@ -10,7 +10,7 @@ use super::journal::{JOURNAL_FORMAT, JournalFile};
 use super::reserve::RESERVE;
 use super::{History, Journal, Result, StoreError, json, recovery};
 use crate::clock::SharedClock;
-use crate::host_file::{Access, Host, HostLock, SharedHost};
+use crate::host_file::{Access, Host, HostLock, SharedHost, publish_file, read_file};
 use crate::snapshot::{ImageId, Machine, Snapshot, SwitchRecord, validate};
 use crate::units::ByteCount;
 
@@ -23,6 +23,8 @@ pub(super) const LOCK: &str = "machine.lock";
 pub(super) const HISTORY: &str = "history.jsonl";
 /// What a machine that QEMU runs says on its serial port, in the machine's folder.
 pub const CONSOLE: &str = "console.log";
+/// Why its guest ended by itself, until it is started again.
+pub(super) const ENDED: &str = "ended.txt";
 pub(super) const DISKS: &str = "Virtual Hard Disks";
 pub(super) const SNAPSHOTS: &str = "Snapshots";
 pub(super) const TRASH: &str = "Deleted";
@@ -307,7 +309,7 @@ impl MachineStore {
     /// Files in the folder that nothing names. An image's side files belong to it.
     pub fn orphans(&self) -> Result<Vec<Orphan>> {
         let named = self.named_files();
-        let own = [MANIFEST, JOURNAL, LOCK, HISTORY, RESERVE, CONSOLE].map(PathBuf::from);
+        let own = [MANIFEST, JOURNAL, LOCK, HISTORY, RESERVE, CONSOLE, ENDED].map(PathBuf::from);
         let mut orphans = Vec::new();
         let mut folders = vec![(PathBuf::new(), 0)];
         while let Some((folder, depth)) = folders.pop() {
@@ -329,6 +331,27 @@ impl MachineStore {
     /// Sizes over time and finished merges.
     pub fn history(&self) -> History {
         History::of(&self.host, &self.dir)
+    }
+
+    /// Leaves word of why the machine's guest has ended by itself, for whoever looks later; `None` takes that back. A machine
+    /// is none the worse without.
+    pub fn note_end(&self, why: Option<&str>) {
+        let path = self.dir.join(ENDED);
+        let noted = match why {
+            Some(why) => publish_file(&*self.host, &path, format!("{why}\n").as_bytes()),
+            None if self.host.exists(&path) => self.host.remove_file(&path),
+            None => Ok(()),
+        };
+        if let Err(error) = noted {
+            tracing::warn!(%error, "{}: why it has ended isn't remembered", path.display());
+        }
+    }
+
+    /// Why the guest of the machine in this folder ended by itself, where it hasn't been started since.
+    pub fn why_ended(host: &SharedHost, dir: &Path) -> Option<String> {
+        const LONGEST: u64 = 16 << 10;
+        let bytes = read_file(&**host, &dir.join(ENDED), LONGEST).ok()?;
+        Some(String::from_utf8_lossy(&bytes).trim().to_owned())
     }
 
     /// Bytes that a file takes; nothing where it can't be asked.

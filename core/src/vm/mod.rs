@@ -89,6 +89,9 @@ pub struct Outside {
     pub accelerated: bool,
     /// Why its memory can't be saved while it runs, so that it stands still meanwhile; `None` where it can.
     pub stands_still_to_save: Option<String>,
+    /// The command, one line, that lets this user have it saved while it runs, from the machine's next start on.
+    #[serde(default)]
+    pub remedy: Option<String>,
 }
 
 impl Outside {

@@ -180,14 +180,17 @@ fn a_flush_that_fails_does_for_nobody() {
 
 #[test]
 fn errors_of_the_disk_are_told() {
-    for (kind, errno) in [(std::io::ErrorKind::StorageFull, ENOSPC), (std::io::ErrorKind::Other, EIO)] {
-        let (_folder, _server, mut client) = served(Slow::failing(kind));
+    for (kind, errno, failures) in [(std::io::ErrorKind::StorageFull, ENOSPC, 0), (std::io::ErrorKind::Other, EIO, 5)] {
+        let (_folder, server, mut client) = served(Slow::failing(kind));
         for (request, payload) in [(READ, vec![]), (WRITE, vec![1; 512]), (WRITE_ZEROES, vec![]), (TRIM, vec![])] {
             let answer = client.ask(request, 0, 0, 512, &payload).unwrap();
             assert_eq!((answer.errno, answer.data.len()), (errno, 0));
             assert!(answer.text.starts_with("slow: use it"), "{}", answer.text);
         }
         assert_eq!(client.ask(FLUSH, 0, 0, 0, &[]).unwrap().errno, errno);
+        // What can't be is the client's fault.
+        assert_eq!(client.ask(READ, 0, 0, 100, &[]).unwrap().errno, EINVAL);
+        assert_eq!(server.failures(), failures);
     }
 }
 

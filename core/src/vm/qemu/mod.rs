@@ -10,9 +10,11 @@
 //! ```
 
 mod adopt;
+mod again;
 mod arguments;
 mod find;
 mod image;
+mod permission;
 mod picture;
 mod process;
 pub mod qmp;

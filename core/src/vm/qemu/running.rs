@@ -10,13 +10,16 @@ use serde_json::json;
 use uuid::Uuid;
 
 use super::adopt;
+use super::again::Again;
 use super::arguments::{arguments, disks, monitor, viewer};
 use super::find::{Acceleration, Qemu};
+use super::permission::remedy;
 use super::picture::picture;
 use super::process::{AT_ONCE, Process, START};
-use super::save::{Migration, Save, forgotten, prepare};
+use super::save::{Migration, Save, Saved, forgotten, prepare};
 use crate::chain::BlockDevice;
-use crate::host_file::{Host, HostFile, OsHost};
+use crate::disk::DiskError;
+use crate::host_file::{Access, Host, HostFile, OsHost};
 use crate::nbd::{Export, Server};
 use crate::snapshot::{Configuration, DiskConfig};
 use crate::units::ByteCount;
@@ -33,7 +36,7 @@ const LOAD: Duration = Duration::from_secs(300);
 pub struct Running {
     process: Arc<Process>,
     /// After the process: it is gone first.
-    _server: Server,
+    server: Server,
     disks: Vec<Arc<dyn BlockDevice>>,
     memory: ByteCount,
     outside: Outside,
@@ -50,8 +53,10 @@ struct State {
     shut_down: bool,
     /// It was told to stand still.
     paused: bool,
-    /// Until then a disk that fails is one that QEMU hasn't found again yet.
+    /// Until then a disk that fails is one that QEMU hasn't found again yet, unless its server has said so.
     forgives_until: Option<Instant>,
+    /// Where its memory stands as long as it hasn't run since that was saved.
+    unchanged: Option<Arc<Saved>>,
 }
 
 impl Running {
@@ -112,7 +117,7 @@ impl Running {
     ) -> Self {
         let was_paused = state.paused;
         let (state, frames) = (Mutex::new(state), AtomicU64::new(0));
-        Self { process, _server: server, disks, memory, outside, was_paused, state, frames }
+        Self { process, server, disks, memory, outside, was_paused, state, frames }
     }
 
     /// Asks QEMU something that isn't provided for here.
@@ -134,7 +139,8 @@ impl Running {
     /// Takes in what QEMU told of itself.
     fn listen(&self) -> MutexGuard<'_, State> {
         let mut state = self.state();
-        let forgives = state.forgives_until.is_some_and(|until| Instant::now() < until);
+        // Where no disk has failed, it was the way to them that wasn't there.
+        let forgives = state.forgives_until.is_some_and(|until| Instant::now() < until) && self.server.failures() == 0;
         for event in self.process.qmp.events() {
             state.shut_down |= event.name == "SHUTDOWN";
             if event.name == "BLOCK_IO_ERROR" && event.data["action"] == "stop" {
@@ -167,7 +173,13 @@ fn pause_mark(folder: &Path) -> PathBuf {
 
 fn outside(places: &Places, accelerated: bool, stands_still_to_save: Option<String>) -> Outside {
     let (sockets, console) = (places.sockets.clone(), places.console.clone());
-    Outside { viewer: viewer(&sockets), sockets, console, accelerated, stands_still_to_save }
+    let remedy = stands_still_to_save.as_ref().and_then(|_| remedy()).map(str::to_owned);
+    Outside { viewer: viewer(&sockets), sockets, console, accelerated, stands_still_to_save, remedy }
+}
+
+/// Whether it hasn't run since its memory was saved: QEMU doesn't save it again then.
+fn has_stood_still(process: &Process) -> Result<bool> {
+    Ok(process.ask("query-status", json!({}))?["status"] == "postmigrate")
 }
 
 /// Serves the disks at their socket.
@@ -222,7 +234,7 @@ impl Guest for Running {
     fn resume(&self) {
         // What stopped it is met again where it is still there.
         let mut state = self.state();
-        (state.full, state.problem, state.paused) = (false, None, false);
+        (state.full, state.problem, state.paused, state.unchanged) = (false, None, false, None);
         drop(state);
         self.told("cont");
     }
@@ -265,11 +277,27 @@ impl Guest for Running {
         self.flush()
     }
     fn ready_capture(&self) -> Result<()> {
+        if has_stood_still(&self.process)? && !self.state().unchanged.as_ref().is_some_and(|saved| saved.is_right()) {
+            let text = "QEMU saves its memory only once while it stands still, and what it saved isn't at hand any more: resume \
+                        it for a moment, or take its disks only";
+            return Err(VmError::Refused(text.into()));
+        }
         forgotten(&self.process)
     }
     fn begin_capture(&self, file: Arc<dyn HostFile>, _id: Uuid) -> Result<Box<dyn MemorySave>> {
         let live = self.outside.stands_still_to_save.is_none();
-        Ok(Box::new(Save::begin(&self.process, file, self.memory, live)?))
+        let unchanged = self.state().unchanged.clone();
+        if let Some(from) = unchanged.filter(|_| !live) {
+            return Ok(Box::new(Again::begin(from, file, self.memory)?));
+        }
+        let save = Save::begin(&self.process, file.clone(), self.memory, live)?;
+        if !live {
+            // All of it is written; others may read it as long as this is kept.
+            let failed = |error| DiskError::io(file.path(), "share the saved memory", error);
+            file.relock(Access::Read).map_err(failed)?;
+            self.state().unchanged = Some(save.saved());
+        }
+        Ok(Box::new(save))
     }
     fn frame(&self) -> Frame {
         let generation = self.frames.fetch_add(1, Ordering::Relaxed) + 1;

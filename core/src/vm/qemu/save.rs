@@ -1,6 +1,7 @@
 //! Memory saved by QEMU while the guest goes on: a page that isn't saved yet is saved before it changes.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -70,10 +71,32 @@ impl Migration {
     }
 }
 
+/// A file of memory that QEMU has written.
+#[derive(Debug)]
+pub(super) struct Saved {
+    pub file: Arc<dyn HostFile>,
+    /// It couldn't be made durable: what is read from it may not be what was written.
+    spoiled: AtomicBool,
+}
+
+impl Saved {
+    pub fn is_right(&self) -> bool {
+        !self.spoiled.load(Ordering::Relaxed)
+    }
+
+    /// Makes it durable.
+    pub fn flush(&self) -> disk::Result<()> {
+        self.file.flush().map_err(|error| {
+            self.spoiled.store(true, Ordering::Relaxed);
+            DiskError::io(self.file.path(), "flush the saved memory", error)
+        })
+    }
+}
+
 /// A save under way; it is given up when this is dropped before its end.
 pub(super) struct Save {
     process: Arc<Process>,
-    file: Arc<dyn HostFile>,
+    saved: Arc<Saved>,
     began: Instant,
     memory: ByteCount,
     done: ByteCount,
@@ -88,7 +111,8 @@ impl Save {
         forgotten(process)?;
         let address = json!({"transport": "file", "filename": file.path(), "offset": 0});
         process.ask("migrate", json!({"channels": [{"channel-type": "main", "addr": address}]}))?;
-        let save = Self { process: process.clone(), file, began: Instant::now(), memory, done: ByteCount::ZERO, ended: None };
+        let saved = Arc::new(Saved { file, spoiled: AtomicBool::new(false) });
+        let save = Self { process: process.clone(), saved, began: Instant::now(), memory, done: ByteCount::ZERO, ended: None };
         loop {
             let migration = Migration::of(process)?;
             if let Some(reason) = migration.failure() {
@@ -104,8 +128,13 @@ impl Save {
         }
     }
 
+    /// The file that it is written to.
+    pub fn saved(&self) -> Arc<Saved> {
+        self.saved.clone()
+    }
+
     fn wrong(&self, text: impl Into<String>) -> DiskError {
-        DiskError::refused(self.file.path(), text)
+        DiskError::refused(self.saved.file.path(), text)
     }
 }
 
@@ -136,7 +165,7 @@ impl MemorySave for Save {
                 return Err(self.wrong(format!("QEMU can't save its memory: {reason}")));
             }
             if migration.is_completed() {
-                self.file.flush().map_err(|error| DiskError::io(self.file.path(), "flush the saved memory", error))?;
+                self.saved.flush()?;
                 self.done = self.memory;
                 self.ended = Some(self.began.elapsed());
                 break;
@@ -156,7 +185,7 @@ impl MemorySave for Save {
     }
 
     fn report(&self) -> SaveReport {
-        let file = ByteCount(self.file.len().unwrap_or(0));
+        let file = ByteCount(self.saved.file.len().unwrap_or(0));
         let elapsed = self.ended.unwrap_or_else(|| self.began.elapsed());
         SaveReport { memory: self.memory, file, elapsed, ..SaveReport::default() }
     }
