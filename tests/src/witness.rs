@@ -39,9 +39,22 @@ pub fn python_with(module: &str) -> Option<PathBuf> {
 /// # Panics
 /// With `CI=true` and the samples there, where nothing may be skipped.
 pub fn skip(reason: &str) {
-    let test = std::thread::current().name().unwrap_or("?").to_owned();
-    let line = format!("SKIPPED: {test}: {reason}");
+    let line = format!("SKIPPED: {}: {reason}", test_name());
     assert!(std::env::var("CI").as_deref() != Ok("true") || samples().is_none(), "{line}");
+    tell(&line);
+}
+
+/// Says that a test can't be where this computer's kernel, or who rules over it, doesn't allow what it needs. Told at the end
+/// of `tests/run`, and no failure: no package would bring it.
+pub fn not_allowed_here(reason: &str) {
+    tell(&format!("NOT ALLOWED HERE: {}: {reason}", test_name()));
+}
+
+fn test_name() -> String {
+    std::thread::current().name().unwrap_or("?").to_owned()
+}
+
+fn tell(line: &str) {
     println!("{line}");
     if let Some(file) = std::env::var_os("SNAPTREE_SKIPS") {
         let written = OpenOptions::new().append(true).create(true).open(&file).and_then(|mut file| writeln!(file, "{line}"));

@@ -15,7 +15,7 @@ use snaptree_core::testing::NbdClient;
 use snaptree_tests::boot_sector::{self, RING, SECTOR, boot_sector, processes_with, qemu, ring, wait_until};
 use snaptree_tests::guest::{Linux, Said, said};
 use snaptree_tests::program::{Home, program};
-use snaptree_tests::witness::skip;
+use snaptree_tests::witness::{not_allowed_here, skip};
 
 /// A library with one machine.
 struct Lab {
@@ -216,7 +216,7 @@ fn nobody() -> Result<Option<User>> {
 fn nobody_with_device(folder: &Path) -> Result<Option<User>> {
     let Some(user) = nobody()? else { return Ok(None) };
     let Ok(device) = std::fs::metadata("/dev/userfaultfd") else {
-        skip("the kernel has no /dev/userfaultfd");
+        not_allowed_here("the kernel has no /dev/userfaultfd");
         return Ok(None);
     };
     let number = std::os::unix::fs::MetadataExt::rdev(&device);
@@ -224,7 +224,7 @@ fn nobody_with_device(folder: &Path) -> Result<Option<User>> {
     let node = folder.join("userfaultfd");
     let made = Command::new("mknod").arg(&node).args(["c", &major.to_string(), &minor.to_string()]).output()?;
     if !made.status.success() {
-        skip(&format!("no device can be made: {}", String::from_utf8_lossy(&made.stderr)));
+        not_allowed_here(&format!("no device can be made: {}", String::from_utf8_lossy(&made.stderr)));
         return Ok(None);
     }
     std::os::unix::fs::chown(&node, Some(user.id), Some(user.id))?;
@@ -235,7 +235,7 @@ fn nobody_with_device(folder: &Path) -> Result<Option<User>> {
     match tried {
         Ok(tried) if tried.status.success() => Ok(Some(User { device: Some(node), ..user })),
         tried => {
-            skip(&format!("no device can be mounted for one process only: {tried:?}"));
+            not_allowed_here(&format!("no device can be mounted for one process only: {tried:?}"));
             Ok(None)
         }
     }

@@ -217,6 +217,7 @@ fn state(machine: Machine) -> Arc<MachineState> {
         guest: None,
         outside: None,
         probing: false,
+        processors: None,
         problems: Vec::new(),
     })
 }

@@ -44,10 +44,10 @@ pub fn run(verb: &Tree, common: &Common, output: &Output) -> Done {
 
 fn of_folder(folder: &Path, output: &Output) -> Done {
     let look = look_into(&OsHost::shared(), folder)?;
-    let trees: Vec<Shown> = look.machines.iter().map(|machine| tree(&machine.state)).collect();
+    let trees: Vec<Shown> = look.machines.iter().map(tree).collect();
     let facts = trees.iter().zip(&look.machines).map(|(tree, machine)| json::FolderTree {
         tree: &tree.json,
-        memory: machine.state.machine.configuration.memory,
+        memory: machine.machine.configuration.memory,
         processors: machine.processors,
     });
     let data = json::FolderTrees { folder: folder.to_owned(), machines: facts.collect(), problems: look.problems };

@@ -161,8 +161,11 @@ pub(super) fn forget(ui: &mut Ui, (folder, kept): (&Path, ByteCount), foot: &mut
 
 fn step(ui: &mut Ui, step: &Step, folder: &Path) {
     let p = theme::palette(ui);
-    ui.label(theme::bold(text::inside(step.change.image(), folder)));
-    ui.add(egui::Label::new(text::sentence(&step.words)).wrap());
+    let image = step.change.image();
+    ui.label(theme::bold(text::inside(image, folder)));
+    // Its name stands above.
+    let words = step.words.strip_prefix(&format!("{}: ", image.display())).unwrap_or(&step.words);
+    ui.add(egui::Label::new(text::sentence(words)).wrap());
     for warning in &step.warnings {
         ui.add(egui::Label::new(RichText::new(format!("{}.", text::sentence(warning))).color(p.warn)).wrap());
     }

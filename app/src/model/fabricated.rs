@@ -223,6 +223,7 @@ pub fn machine(name: &str, made: &[Made], now_on: Option<usize>, now_mib: u64, f
         guest: None,
         outside: None,
         probing: false,
+        processors: None,
         problems: Vec::new(),
     }
 }

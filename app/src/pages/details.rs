@@ -195,11 +195,15 @@ fn now(ui: &mut Ui, machine: &MachineEntry, model: &Model, view: &mut View) {
     caption(ui, "What it costs");
     let now = &machine.figures.now;
     figure_line(ui, "Images in its chain", &now.depth.to_string(), false);
-    let figure = |v: Option<f64>| v.map_or("being counted".into(), |v| format!("{v:.1}"));
-    figure_line(ui, "Images a read, plain stack", &figure(now.read_mean), false);
-    let p95 = now.read_p95.map_or("being counted".into(), |v| v.to_string());
-    figure_line(ui, "The same, 95 of 100 reads", &p95, false);
-    figure_line(ui, "Images a read, here", "1", false).on_hover_text("The owner map finds the image in one step, at any depth.");
+    // Where there is no image, there is nothing to count.
+    if now.depth > 0 {
+        let figure = |v: Option<f64>| v.map_or("being counted".into(), |v| format!("{v:.1}"));
+        figure_line(ui, "Images a read, plain stack", &figure(now.read_mean), false);
+        let p95 = now.read_p95.map_or("being counted".into(), |v| v.to_string());
+        figure_line(ui, "The same, 95 of 100 reads", &p95, false);
+        let here = figure_line(ui, "Images a read, here", "1", false);
+        here.on_hover_text("The owner map finds the image in one step, at any depth.");
+    }
     if let Some(share) = now.first_write {
         figure_line(ui, "First writes that allocate", &format!("{:.0} %", share * 100.0), false);
     }
@@ -207,6 +211,9 @@ fn now(ui: &mut Ui, machine: &MachineEntry, model: &Model, view: &mut View) {
     caption(ui, "Configuration");
     if let Some(hardware) = &configuration.hardware {
         paragraph(ui, text::sentence(text::hardware(hardware)) + ".");
+    }
+    if let Some(processors) = machine.state.processors {
+        figure_line(ui, "Processors", &processors.to_string(), false);
     }
     figure_line(ui, "Memory", &text::bytes(configuration.memory), false);
     for disk in &configuration.disks {

@@ -50,6 +50,7 @@ impl Engine {
                         self.take_in(&folder, Place::Folder(folder.clone()), machine);
                         if let Some(entry) = self.machines.get_mut(&id) {
                             entry.problems.clone_from(&view.problems);
+                            entry.processors = view.processors.get(&id).copied();
                         }
                     }
                     self.problems.extend(view.problems);

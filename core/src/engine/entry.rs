@@ -26,6 +26,8 @@ pub(super) struct Entry {
     pub volume: VolumeState,
     pub calibration: Calibration,
     pub problems: Vec<String>,
+    /// How many processors it has, where a configuration of Hyper-V's says so.
+    pub processors: Option<u32>,
     /// Held while this process owns the machine.
     pub owned: Option<Owned>,
     pub job: Option<Active>,
@@ -64,6 +66,7 @@ impl Entry {
             volume: VolumeState::default(),
             calibration: Calibration::default(),
             problems: Vec::new(),
+            processors: None,
             owned: None,
             job: None,
             waiting: None,
@@ -156,6 +159,7 @@ impl Entry {
             guest: self.guest_rate(),
             outside: self.outside(),
             probing: self.probe.is_some(),
+            processors: self.processors,
             problems: self.problems.clone(),
         })
     }

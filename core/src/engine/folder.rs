@@ -12,19 +12,10 @@ use crate::store::open_folder;
 /// What a folder holds.
 #[derive(Debug, Clone, PartialEq)]
 pub struct FolderLook {
-    /// Its machines.
-    pub machines: Vec<FolderMachine>,
+    /// Its machines, their disks counted as far as they can be read. Whether another program runs one can't be seen.
+    pub machines: Vec<MachineState>,
     /// What couldn't be read or doesn't fit together, in words.
     pub problems: Vec<String>,
-}
-
-/// A machine of a folder.
-#[derive(Debug, Clone, PartialEq)]
-pub struct FolderMachine {
-    /// It, with its disks counted as far as they can be read. Whether another program runs it can't be seen.
-    pub state: MachineState,
-    /// How many processors it has, where a configuration of Hyper-V's says so.
-    pub processors: Option<u32>,
 }
 
 /// Looks at a folder of Hyper-V's, of a machine, or of images, in place; nothing is written.
@@ -50,7 +41,7 @@ pub fn look_into(host: &SharedHost, folder: &Path) -> Result<FolderLook, Refusal
         while sight.is_behind() {
             sight.advance(host, &root, &machine, &OpenImages::new());
         }
-        let state = MachineState {
+        MachineState {
             power: if machine.now.memory.is_some() { Power::Saved } else { Power::Off },
             folder: root.clone(),
             place: Place::Folder(root.clone()),
@@ -61,10 +52,10 @@ pub fn look_into(host: &SharedHost, folder: &Path) -> Result<FolderLook, Refusal
             guest: None,
             outside: None,
             probing: false,
+            processors: view.processors.get(&machine.id).copied(),
             problems: Vec::new(),
             machine: Arc::new(machine),
-        };
-        FolderMachine { processors: view.processors.get(&state.machine.id).copied(), state }
+        }
     });
     Ok(FolderLook { machines: looked_at.collect(), problems: view.problems })
 }

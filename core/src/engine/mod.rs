@@ -33,7 +33,7 @@ mod worker;
 pub use agent::Agent;
 pub use command::{Command, ConvertImage, CreateMachine, Import, ImportMode, JobAction, Mode, RepairFolder, Request, RequestId};
 pub use event::{Answer, Event, JobId, JobKind, JobPhase, JobState, LatencyReport, Plan, Refusal, RefusalKind, RepairView};
-pub use folder::{FolderLook, FolderMachine, look_into};
+pub use folder::{FolderLook, look_into};
 pub use handle::EngineHandle;
 pub use planning::{AgentState, Expected, Pin, PlanState, VolumeHistory};
 pub use powershell::{has_powershell, powershell};

@@ -90,6 +90,9 @@ pub struct MachineState {
     /// Its volume is being probed: a first estimate is about to be known.
     #[serde(default)]
     pub probing: bool,
+    /// How many processors it has, where a configuration of Hyper-V's says so.
+    #[serde(default)]
+    pub processors: Option<u32>,
     /// What is wrong with it, in words.
     pub problems: Vec<String>,
 }
