@@ -118,7 +118,7 @@ impl Inspect {
         }
         let b = &image.blocks;
         let blocks = format!(
-            "{} with data, {} in a part, {} of zeros, {} without a place",
+            "{} with data, {} in part, {} of zeros, {} without a place",
             number(b.data),
             number(b.partial),
             number(b.zero),

@@ -8,6 +8,7 @@ use super::{Foot, facts, field, focus_first, refuse};
 use crate::action::Action;
 use crate::model::{MachineEntry, Model};
 use crate::text::{self, When};
+use crate::widgets;
 
 /// What is typed.
 #[derive(Debug, Clone, PartialEq)]
@@ -57,12 +58,12 @@ impl Take {
         } else if !self.memory {
             says.push("Disks only: applying it is like starting after a power cut.".into());
         }
+        facts(ui, says);
         if self.memory
             && let Some(command) = machine.state.outside.as_ref().and_then(|outside| outside.remedy.as_ref())
         {
-            says.push(text::remedy(command));
+            widgets::remedy(ui, command);
         }
-        facts(ui, says);
         foot.label = "Take snapshot".into();
         foot.action = Some(Action::Send(self.command()));
         refuse(foot, model, self.plan);

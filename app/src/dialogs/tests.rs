@@ -51,6 +51,19 @@ fn type_into(window: &mut Window, label: &str, text: &str) {
     window.run_steps(3);
 }
 
+/// What was just clicked has put there.
+fn copied(window: &mut Window) -> String {
+    let mut copied = None;
+    for _ in 0..4 {
+        window.step();
+        copied = copied.or(window.output().platform_output.commands.iter().find_map(|command| match command {
+            egui::OutputCommand::CopyText(text) => Some(text.clone()),
+            _ => None,
+        }));
+    }
+    copied.expect("something was copied")
+}
+
 fn is_disabled(window: &Window, button: &str) -> bool {
     window.get_by_role_and_label(Role::Button, button).accesskit_node().is_disabled()
 }
@@ -214,7 +227,9 @@ fn computer(fake: &Fake, folder: &std::path::Path, why: Option<&str>) {
         console: Some(console),
         accelerated: false,
         stands_still_to_save: why.map(str::to_owned),
-        remedy: why.map(|_| "sudo do this".to_owned()),
+        remedy: why.map(|_| {
+            "printf 'KERNEL==\"userfaultfd\", OWNER=\"%s\"\\n' \"$(id -un)\" | sudo tee /etc/udev/rules.d/60-userfaultfd.rules && sudo udevadm control --reload && sudo udevadm trigger --sysname-match=userfaultfd".to_owned()
+        }),
     });
     fake.events.borrow_mut().push_back(Event::Machine(std::sync::Arc::new(state)));
 }
@@ -235,7 +250,9 @@ fn a_computer_says_what_it_is_and_is_turned_off_only_after_a_question() {
     assert!(console.accesskit_node().value().unwrap_or_default().contains("Loading Linux ..."));
     window.get_by_label("4 processors, virtio disks.");
     window.get_by_label_contains("It stands still while a snapshot saves its memory");
-    window.get_by_label_contains("sudo do this");
+    window.get_by_label("Copy the command that lets it run on").click();
+    assert!(copied(&mut window).contains("sudo udevadm trigger"));
+    window.run_steps(4);
     assert!(window.query_by_label("Bad update").is_none(), "only the built-in machine can be scrambled");
     picture(&mut window, "qemu");
 
@@ -254,16 +271,9 @@ fn a_computer_says_what_it_is_and_is_turned_off_only_after_a_question() {
         }))),
     );
     window.get_by_label_contains("The machine stands still while 512 MiB of memory are saved: writes to its memory");
+    picture(&mut window, "take");
     window.get_by_label("Copy as PowerShell").click();
-    let mut copied = None;
-    for _ in 0..4 {
-        window.step();
-        copied = copied.or(window.output().platform_output.commands.iter().find_map(|command| match command {
-            egui::OutputCommand::CopyText(text) => Some(text.clone()),
-            _ => None,
-        }));
-    }
-    let copied = copied.expect("something was copied");
+    let copied = copied(&mut window);
     assert!(copied.starts_with("Checkpoint-VM -Name 'SQL02' -SnapshotName '"), "{copied}");
     window.key_press(egui::Key::Escape);
     window.run_steps(4);

@@ -232,7 +232,7 @@ fn computer(ui: &mut Ui, outside: &Outside, view: &mut View) {
     if let Some(why) = &outside.stands_still_to_save {
         paragraph(ui, format!("It stands still while a snapshot saves its memory: {why}."));
         if let Some(command) = &outside.remedy {
-            paragraph(ui, text::remedy(command));
+            widgets::remedy(ui, command);
         }
     }
     let Some(file) = &outside.console else { return };

@@ -176,6 +176,14 @@ pub fn link(ui: &mut Ui, text: &str) -> Response {
     ui.add(button).on_hover_cursor(egui::CursorIcon::PointingHand)
 }
 
+/// Copies the command that lets a machine run on while its memory is saved.
+pub fn remedy(ui: &mut Ui, command: &str) {
+    let tooltip = format!("{command}\n\nOnce, by somebody who may. It counts from the machine's next start on.");
+    if link(ui, "Copy the command that lets it run on").on_hover_text(tooltip).clicked() {
+        ui.ctx().copy_text(command.to_owned());
+    }
+}
+
 /// Says what a verb does, or why it can't be done now.
 pub fn explain(response: Response, verb: Verb, enabled: &Result<(), String>) -> Response {
     let entry = verb.entry();

@@ -30,7 +30,7 @@ fn of_image(image: &Inspected) -> Vec<String> {
         image.path.display().to_string(),
         format!("  {}, a disk of {} in blocks of {}", kind(info.kind), bytes(info.virtual_size), bytes(info.block_size)),
         format!("  {} long, {} on the volume", bytes(image.length), bytes(image.held)),
-        format!("  Blocks: {data} of data, {partial} in a part, {zero} of zeros, {absent} absent"),
+        format!("  Blocks: {data} of data, {partial} in part, {zero} of zeros, {absent} absent"),
     ];
     let columns = [("PART", Align::Left), ("OFFSET", Align::Right), ("LENGTH", Align::Right), ("SAYS", Align::Left)];
     let mut rows = Vec::new();
@@ -53,7 +53,7 @@ fn map(map: &BlockMap) -> Vec<String> {
         (Some(_), 255) => '#',
         (Some(_), _) => '+',
     };
-    let said = format!("The disk, {} a sign (# data, + data in a part, 0 zeros, . nothing):", bytes(map.square));
+    let said = format!("The disk, {} a sign (# data, + data in part, 0 zeros, . nothing):", bytes(map.square));
     let at = |line: usize| bytes(ByteCount(map.square.0.saturating_mul((line * LINE) as u64)));
     let line = |(line, squares): (usize, &[Square])| format!("{:>9}  {}", at(line), squares.iter().map(sign).collect::<String>());
     [said].into_iter().chain(map.squares.chunks(LINE).enumerate().map(line)).collect()

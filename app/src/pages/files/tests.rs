@@ -127,7 +127,7 @@ fn a_repair_is_a_list_first_and_then_what_was_shown() {
     window.run_steps(4);
     plan(&mut window, &fake, files.path());
     window.get_by_label("child.avhdx");
-    assert!(window.query_all_by_label_contains("the path of its parent becomes").count() > 0);
+    assert!(window.query_all_by_label_contains("The path of its parent becomes").count() > 0);
     window.get_by_label("top.avhdx");
     if let Some(out) = std::env::var_os("SNAPTREE_PICTURES").map(std::path::PathBuf::from) {
         window.run_steps(6);
@@ -140,7 +140,7 @@ fn a_repair_is_a_list_first_and_then_what_was_shown() {
     window.run_steps(6);
     let asked = plan(&mut window, &fake, files.path());
     assert_eq!(asked.choices.parents.values().next().map(|path| path.ends_with("sql.vhdx")), Some(true), "{asked:?}");
-    assert!(window.query_all_by_label_contains("its parent becomes").count() > 0);
+    assert!(window.query_all_by_label_contains("Its parent becomes").count() > 0);
 
     window.get_by_role_and_label(Role::Button, "Repair").click();
     window.run_steps(6);
