@@ -3,14 +3,15 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use serde_json::json;
-use snaptree_core::chain::{BlockDevice, Chain, Gate};
+use snaptree_core::chain::{BlockDevice, Chain, Gate, Layer};
 use snaptree_core::clock::SystemClock;
-use snaptree_core::disk::{self, CreateOptions, ImageFormat};
+use snaptree_core::disk::{self, CreateOptions, DiskError, ImageFormat};
 use snaptree_core::host_file::{Access, Host, HostFile, OsHost};
 use snaptree_core::snapshot::{Configuration, DiskBus, DiskConfig, DiskId, Hardware, WorkloadProfile};
 use snaptree_core::units::ByteCount;
@@ -56,16 +57,23 @@ impl Lab {
     }
 
     fn start(&self, disk: &Arc<Chain>, saved_memory: Option<Arc<dyn HostFile>>) -> Result<Running> {
-        let config = DiskConfig { id: DiskId("disk0".into()), size: disk.virtual_size(), format: ImageFormat::Vhdx };
+        let setup = self.setup(disk.clone(), saved_memory);
+        Ok(Running::start(setup, &self.qemu, &self.places())?)
+    }
+
+    fn places(&self) -> Places {
+        Places { sockets: self.folder.path().into(), console: None }
+    }
+
+    fn setup(&self, disk: Arc<dyn BlockDevice>, saved_memory: Option<Arc<dyn HostFile>>) -> Setup {
+        let config = DiskConfig { id: DiskId("disk0".into()), size: disk.size(), format: ImageFormat::Vhdx };
         let configuration = Configuration {
             memory: MEMORY,
             disks: vec![config],
             workload: WorkloadProfile::default(),
             hardware: Some(self.hardware.clone()),
         };
-        let disks = vec![disk.clone() as Arc<dyn BlockDevice>];
-        let setup = Setup { configuration, disks, saved_memory, clock: SystemClock::shared() };
-        Ok(Running::start(setup, &self.qemu, &Places { sockets: self.folder.path().into(), console: None })?)
+        Setup { configuration, disks: vec![disk], saved_memory, clock: SystemClock::shared() }
     }
 }
 
@@ -204,4 +212,69 @@ fn what_cannot_be_started_is_said() -> Result<()> {
     let error = lab.start(&disk, None).err().context("it was started")?.to_string();
     ensure!(error.contains("QEMU has ended"), "{error}");
     Ok(())
+}
+
+/// A disk whose writes fail as long as that is wanted.
+#[derive(Debug)]
+struct Failing {
+    chain: Arc<Chain>,
+    fails: AtomicBool,
+}
+
+impl BlockDevice for Failing {
+    fn size(&self) -> ByteCount {
+        self.chain.virtual_size()
+    }
+    fn sector_size(&self) -> u32 {
+        self.chain.logical_sector_size()
+    }
+    fn read_at(&self, buf: &mut [u8], offset: u64) -> disk::Result<()> {
+        self.chain.read_at(buf, offset)
+    }
+    fn write_at(&self, buf: &[u8], offset: u64) -> disk::Result<()> {
+        match self.fails.load(Ordering::SeqCst) {
+            true => Err(DiskError::io("a disk".as_ref(), "write to it", std::io::ErrorKind::Other.into())),
+            false => self.chain.write_at(buf, offset),
+        }
+    }
+    fn write_zeroes(&self, offset: u64, length: u64) -> disk::Result<()> {
+        self.chain.write_zeroes(offset, length)
+    }
+    fn trim(&self, offset: u64, length: u64) -> disk::Result<()> {
+        self.chain.trim(offset, length)
+    }
+    fn flush(&self) -> disk::Result<()> {
+        self.chain.flush()
+    }
+    fn layers(&self, offset: u64, length: u64) -> disk::Result<Vec<Layer>> {
+        self.chain.layers(offset, length)
+    }
+}
+
+#[test]
+fn a_guest_that_was_left_goes_on_and_a_disk_that_fails_then_is_told_of() -> Result<()> {
+    let Some(qemu) = qemu()? else { return Ok(()) };
+    let lab = Lab::new(&qemu, DiskBus::Virtio)?;
+    let disk = lab.leaf("0.avhdx", "base.vhdx")?;
+    let guest = lab.start(&disk, None)?;
+    wait_until("the guest writes", || Ok(seen(&disk)? > 20))?;
+    guest.leave();
+    let left = seen(&disk)?;
+    sleep(Duration::from_millis(300));
+    assert_eq!(seen(&disk)?, left, "nobody serves its disk");
+    let failing = Arc::new(Failing { chain: disk.clone(), fails: AtomicBool::new(false) });
+    let guest = Running::adopt(&lab.setup(failing.clone(), None), &lab.places())?.context("a guest")?;
+    wait_until("the guest goes on", || Ok(seen(&disk)? > left + 20))?;
+    assert_eq!(guest.problem(), None);
+    failing.fails.store(true, Ordering::SeqCst);
+    wait_until("the failure is told of", || Ok(guest.problem().is_some()))?;
+    let still = seen(&disk)?;
+    failing.fails.store(false, Ordering::SeqCst);
+    sleep(Duration::from_millis(100));
+    assert_eq!(seen(&disk)?, still, "it stands still until somebody lets it go on");
+    guest.resume();
+    wait_until("the guest goes on", || Ok(seen(&disk)? > still + 20))?;
+    assert_eq!(guest.problem(), None);
+    guest.stop()?;
+    newest(&disk).map(drop)
 }

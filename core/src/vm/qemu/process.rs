@@ -111,6 +111,12 @@ impl Process {
         self.held.store(true, Ordering::Relaxed);
     }
 
+    /// From now on it outlives this.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn let_go(&self) {
+        self.held.store(false, Ordering::Relaxed);
+    }
+
     /// Asks for something that is done at once.
     pub fn ask(&self, command: &str, arguments: Value) -> qmp::Result<Value> {
         self.qmp.ask(command, arguments, AT_ONCE)

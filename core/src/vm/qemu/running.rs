@@ -120,6 +120,12 @@ impl Running {
         Self { process, server, disks, memory, outside, was_paused, state, frames }
     }
 
+    /// Leaves the guest without anybody, and its disks unserved, as a kill of this process would.
+    #[cfg(any(test, feature = "testing"))]
+    pub fn leave(self) {
+        self.process.let_go();
+    }
+
     /// Asks QEMU something that isn't provided for here.
     ///
     /// # Errors
