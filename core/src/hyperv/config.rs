@@ -12,10 +12,12 @@
 //! | `_<instance>_/controller*/drive*/pathname` | a disk's file on the host, where `type` is "VHD" |
 //! | `global_settings/disk_merge_pending` | a deleted snapshot's images are to be merged |
 //!
-//! How the parent of a snapshot is named isn't described in public, and no sample of a snapshot was at hand, so this is a
-//! guess: a value whose name begins with "parent" in
-//! `properties`, `settings/global` or `global_settings/snapshots` and that is an identifier is taken for it. Where there is
-//! none, the disks tell: a snapshot hangs from the one whose images its own images read through first.
+//! The names above stand in a machine's configuration of 2019, and public programs that read such files use the same. How
+//! the parent of a snapshot is named isn't described in public, and no sample of a snapshot was at hand (a machine without
+//! any has `global_settings/snapshots/list/size`, 0, and no name with "parent" in it), so this is a guess: a value whose name
+//! begins with "parent" in `properties`, `settings/global` or `global_settings/snapshots` and that is an identifier is taken
+//! for it, if it is a snapshot's that is there. Where there is none, the disks tell: a snapshot hangs from the one whose
+//! images its own images read through first.
 
 use chrono::{DateTime, Utc};
 use uuid::{Uuid, uuid};

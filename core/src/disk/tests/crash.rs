@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{FORMATS, options};
 use crate::disk::{self, Image, ImageFormat};
@@ -170,8 +171,16 @@ fn growing_relinking_and_dropping_the_parent_happen_or_not() {
     }
 }
 
+/// What the header of a VHD says.
+fn table_entries(image: &Arc<dyn Image>) -> u64 {
+    let parts = image.structures().unwrap();
+    let mut says = parts.iter().flat_map(|part| &part.says);
+    says.find(|(name, _)| name == "Max Table Entries").unwrap().1.parse().unwrap()
+}
+
 fn change_what_the_image_is(format: ImageFormat) {
     let bigger = SIZE + (3 << 20);
+    let longer = AtomicU64::new(0);
     for_some_crash_points(
         14,
         80,
@@ -204,6 +213,17 @@ fn change_what_the_image_is(format: ImageFormat) {
             // The new range hides a larger parent.
             let new = image.extents(SIZE, info.virtual_size.0 - SIZE).unwrap();
             assert!(info.parent.is_none() || new.iter().all(|e| e.presence != disk::Presence::Absent), "{point:?}");
+            if format == ImageFormat::Vhd {
+                let blocks = info.virtual_size.0.div_ceil(1 << 20);
+                longer.fetch_add(u64::from(table_entries(&image) > blocks), Ordering::Relaxed);
+                drop(image);
+                let image = disk::open(&host.shared(), Path::new(PATH), format, Access::Write).unwrap();
+                assert_eq!((table_entries(&image), image.check().unwrap()), (blocks, Vec::new()), "{point:?}");
+                let mut again = vec![0; content.len()];
+                image.read_at(&mut again, 0).unwrap();
+                assert!(again == content, "{point:?}");
+            }
         },
     );
+    assert_eq!(longer.into_inner() > 0, format == ImageFormat::Vhd, "a table was longer than the disk at some point");
 }

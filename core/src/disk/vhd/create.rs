@@ -25,7 +25,7 @@ use crate::host_file::SharedHost;
 use crate::units::ByteCount;
 
 /// Not one whose disks others size by their geometry.
-const CREATOR: [u8; 4] = *b"snap";
+pub(super) const CREATOR: [u8; 4] = *b"snap";
 /// Windows.
 const CREATOR_HOST: [u8; 4] = *b"Wi2k";
 /// Footers count seconds from here: 2000-01-01.

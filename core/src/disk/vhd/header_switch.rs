@@ -147,11 +147,12 @@ impl VhdImage {
         self.switch_header(&mut w, header, footer, None)
     }
 
-    /// What a writable opening puts right at once: footers that differ, and a fixed disk's growth that was cut short.
+    /// What a writable opening puts right at once: footers that differ, and a growth that was cut short.
     pub(super) fn put_right(&self) -> Result<()> {
         let mut w = self.settled();
         w.footers.repair(&self.raw)?;
         self.finish_growth(&mut w)?;
+        self.shorten_table(&mut w)?;
         debug_assert!(lock(&self.pages).dirty_count() == 0);
         Ok(())
     }

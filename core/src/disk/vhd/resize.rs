@@ -1,6 +1,7 @@
 //! Another size of the disk. What is new is zero and owned by this image; the new size comes last, so that a
 //! crash before it changes nothing that is shown.
 
+use super::create::CREATOR;
 use super::format::{DynamicHeader, FIXED, Footer, SECTOR, UNUSED, VIRTUAL_SIZE_MAX, geometry, round_up};
 use super::geometry::{Blocks, Geometry};
 use super::image::VhdImage;
@@ -95,6 +96,24 @@ impl VhdImage {
         };
         let footer = w.footers.current;
         self.switch_header(w, header, footer, None)
+    }
+
+    /// A growth that was cut short leaves a table that has more entries than the disk has blocks, which others refuse. In what
+    /// other programs have made it may be meant so.
+    pub(super) fn shorten_table(&self, w: &mut Writer) -> Result<()> {
+        let g = self.geometry();
+        let (Some(blocks), Some(header), footer) = (&g.blocks, w.header, w.footers.current) else { return Ok(()) };
+        let needed = blocks.count(g.virtual_size);
+        if blocks.entries <= needed || footer.creator_application != CREATOR {
+            return Ok(());
+        }
+        self.begin(w, false)?;
+        let header = DynamicHeader { max_table_entries: (needed as u32).into(), ..header };
+        match self.switch_header(w, header, footer, None) {
+            // It does no harm here: no reason not to open the image.
+            Err(error) if error.is_full() && !w.failed => Ok(()),
+            done => done,
+        }
     }
 
     /// Zeros from the disk's end to `size`: the rest of the last block, then blocks of zeros, where something might
