@@ -107,6 +107,10 @@ impl VhdImage {
         if blocks.entries <= needed || footer.creator_application != CREATOR {
             return Ok(());
         }
+        // What is wrong with its table is told by the first change: until then it can be read.
+        if self.check_places(w, &g).is_err() {
+            return Ok(());
+        }
         self.begin(w, false)?;
         let header = DynamicHeader { max_table_entries: (needed as u32).into(), ..header };
         match self.switch_header(w, header, footer, None) {

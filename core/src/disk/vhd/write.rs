@@ -337,7 +337,7 @@ impl VhdImage {
 
     /// Where two blocks share a place, or one lies in the metadata or over the footer, a change of one would damage the
     /// other.
-    fn check_places(&self, w: &Writer, g: &Geometry) -> Result<()> {
+    pub(super) fn check_places(&self, w: &Writer, g: &Geometry) -> Result<()> {
         let Some(blocks) = &g.blocks else { return Ok(()) };
         let header = w.footers.current.data_offset.get();
         let (mut taken, count) = (Vec::new(), blocks.count(g.virtual_size));
