@@ -115,7 +115,7 @@ fn node<const N: usize>(children: [(&str, hyperv::Value); N]) -> hyperv::Value {
 }
 
 /// A configuration of a machine or a snapshot with one disk.
-fn configuration(role: &str, id: &str, name: &str, disk: &str) -> Vec<u8> {
+fn configuration(role: &str, id: &str, name: &str, disk: &str, merge_pending: bool) -> Vec<u8> {
     let text = |text: &str| hyperv::Value::Text(text.into());
     let drive = node([("pathname", text(&format!("D:\\VMs\\{disk}"))), ("type", text("VHD"))]);
     let created = hyperv::Value::Bytes(132_223_104_000_000_000_i64.to_le_bytes().to_vec());
@@ -123,6 +123,7 @@ fn configuration(role: &str, id: &str, name: &str, disk: &str) -> Vec<u8> {
         "configuration",
         node([
             ("_83f8638b-8dca-4152-9eda-2ca8b33039b4_", node([("controller0", node([("drive0", drive)]))])),
+            ("global_settings", node([("disk_merge_pending", hyperv::Value::Bool(merge_pending))])),
             (
                 "properties",
                 node([("creation_time", created), ("name", text(name)), ("type_id", text(role)), ("global_id", text(id))]),
@@ -149,7 +150,7 @@ fn a_folder_of_hyper_v_is_shown_as_trees_and_its_images_are_looked_into() {
         ("Snapshots", "Snapshots", "20000000-0000-4000-8000-000000000001", "Before SP1", "base.vhdx"),
     ] {
         fs::create_dir_all(vms.join(folder)).expect("a folder");
-        fs::write(vms.join(folder).join(format!("{id}.vmcx")), configuration(role, id, name, disk)).expect("written");
+        fs::write(vms.join(folder).join(format!("{id}.vmcx")), configuration(role, id, name, disk, false)).expect("written");
     }
     ends(&home, 0, &["disk", "create", &base, "--size", "8M"]);
     ends(&home, 0, &["disk", "create", &leaf, "--parent", &base]);
@@ -179,6 +180,14 @@ fn a_folder_of_hyper_v_is_shown_as_trees_and_its_images_are_looked_into() {
     assert!(parts.iter().any(|part| part["name"] == "Block Allocation Table"), "{parts:?}");
     assert_eq!((data["images"].as_array().map(Vec::len), &data["broken"]), (Some(2), &Value::Null));
     assert!(content(&vms) == before, "nothing is changed");
+
+    let id = "10000000-0000-4000-8000-000000000001";
+    let pending = configuration("Virtual Machines", id, "WEB01", "now.avhdx", true);
+    fs::write(vms.join("Virtual Machines").join(format!("{id}.vmcx")), pending).expect("written");
+    let checked = ends(&home, 0, &["disk", "check", "--folder", "vms"]);
+    assert!(checked.contains("Hyper-V has a merge of WEB01 before it"), "{checked}");
+    let checked = document(&home, 0, &["disk", "check", "--folder", "vms", "--json"]);
+    assert_eq!(checked["merges_pending"], json!(["WEB01"]));
     fs::rename(&base, home.path().join("base.vhdx")).expect("moved");
     assert!(ends(&home, 1, &["disk", "inspect", &leaf]).contains("The chain is broken"));
 }

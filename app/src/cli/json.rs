@@ -39,7 +39,7 @@ With --json a call prints one document. Sizes are bytes, times are seconds, inst
   disk map               {file, size, stretches: [{offset, length, owner, kind: data|zero|absent}]}
   disk check             {file, problems: [{file, problem}]}
   disk check --folder    {folder, kind, images: [{path, info, held, role, in_use, defect, parent, expects, candidates,
-                           children, broken_below, reason}], problems, in_use}
+                           children, broken_below, reason}], problems, in_use, merges_pending: [machine]}
   disk repair            {folder, undone, done}; what is planned: {folder, steps: [{change, words, warnings}],
                            refused: [{image, reason}], in_use}; a change that is a relink has
                            may_differ: {bytes, blocks, ranges: [{offset, length}], more}

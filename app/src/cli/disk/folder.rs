@@ -33,6 +33,8 @@ fn lines(found: &Diagnosis) -> Vec<String> {
     };
     let mut lines = table(&columns, &found.images.iter().map(row).collect::<Vec<_>>());
     lines.extend(found.problems.iter().cloned());
+    let pending = |machine: &String| format!("Hyper-V has a merge of {machine} before it, and does it while the machine is off.");
+    lines.extend(found.merges_pending.iter().map(pending));
     lines.extend(found.in_use.iter().map(|why| format!("In use: {why}.")));
     lines
 }
