@@ -267,7 +267,9 @@ fn a_guest_that_was_left_goes_on_and_a_disk_that_fails_then_is_told_of() -> Resu
     wait_until("the guest goes on", || Ok(seen(&disk)? > left + 20))?;
     assert_eq!(guest.problem(), None);
     failing.fails.store(true, Ordering::SeqCst);
+    let began = Instant::now();
     wait_until("the failure is told of", || Ok(guest.problem().is_some()))?;
+    ensure!(began.elapsed() < Duration::from_secs(20), "only after {:?}", began.elapsed());
     let still = seen(&disk)?;
     failing.fails.store(false, Ordering::SeqCst);
     sleep(Duration::from_millis(100));

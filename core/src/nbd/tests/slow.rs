@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::*;
 use crate::disk::{self, DiskError};
@@ -44,7 +44,9 @@ impl Slow {
 
     /// Waits until so many flushes have begun.
     fn wait_for_flushes(&self, count: u64) {
+        let began = Instant::now();
         while self.flushes.load(Ordering::SeqCst) < count {
+            assert!(began.elapsed() < Duration::from_secs(20), "flush {count} doesn't begin");
             thread::sleep(Duration::from_millis(1));
         }
     }
