@@ -264,7 +264,13 @@ impl LiveRun {
         }
         chain.reopen(images)?;
         let target = run.start + target;
-        Ok(Self { chain: chain.clone(), run, target, routing: None, flaw: Flaw::default() })
+        let mut lent = chain.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        *lent += 1;
+        let run = Self { chain: chain.clone(), run, target, routing: None, flaw: Flaw::default() };
+        // What stands above the run is to be read by others, too.
+        let flushed = chain.map.leaf().image.flush();
+        drop(lent);
+        flushed.map(|()| run)
     }
 
     /// The same with one rule left out.
@@ -410,6 +416,7 @@ impl Drop for LiveRun {
         if self.routing.take().is_some() {
             *self.chain.writers.write().unwrap_or_else(PoisonError::into_inner) = None;
         }
+        *self.chain.flushing.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
     }
 }
 

@@ -78,8 +78,9 @@ pub struct Chain {
     places: RwLock<()>,
     /// Bytes that its user wrote or made zero.
     written: AtomicU64,
-    /// One flush after the other: a second one must not return before the first has.
-    flushing: Mutex<()>,
+    /// One flush after the other: a second one must not return before the first has. Counts the runs that are lent for
+    /// merging: then other programs can open the images between any two steps.
+    flushing: Mutex<usize>,
     /// A rule of merging that a test has switched off.
     #[cfg(any(test, feature = "testing"))]
     flaw: Mutex<Flaw>,
@@ -305,20 +306,22 @@ impl Chain {
         result
     }
 
-    /// Everything acknowledged is durable afterwards, in every image with unflushed changes, lowest first.
+    /// Everything acknowledged is durable afterwards, in every image with unflushed changes, lowest first; while no run is
+    /// being merged, maybe only in an image's log.
     ///
     /// # Errors
     /// Where a file fails; that image counts as unflushed still.
     pub fn flush(&self) -> Result<()> {
-        let _flushing = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let lent = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let flush = if *lent > 0 { |image: &dyn Image| image.flush() } else { |image: &dyn Image| image.flush_logged() };
         #[cfg(any(test, feature = "testing"))]
         if *self.flaw.lock().unwrap_or_else(PoisonError::into_inner) == Flaw::FlushAll {
-            return self.map.leaf().flush();
+            return self.map.leaf().flush(flush);
         }
         if let Some(routing) = &*self.writers.read().unwrap_or_else(PoisonError::into_inner) {
             routing.flushed();
         }
-        self.map.links().iter().try_for_each(|link| link.flush())
+        self.map.links().iter().try_for_each(|link| link.flush(flush))
     }
 
     /// Puts a new leaf (a child of the present one) on top; quick, no flush. Writes go to it from the

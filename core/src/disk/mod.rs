@@ -229,8 +229,13 @@ pub trait Image: Send + Sync + fmt::Debug {
     fn trim(&self, offset: u64, length: u64) -> Result<()> {
         self.write_zeroes(offset, length)
     }
-    /// Data and metadata of every acknowledged write are durable afterwards.
+    /// Data and metadata of every acknowledged write are durable afterwards, and in their places.
     fn flush(&self) -> Result<()>;
+    /// The same for a guest that waits: where the format has a log, metadata may be durable there alone. Other programs
+    /// have to replay it to read the file, until the next [`Image::flush`].
+    fn flush_logged(&self) -> Result<()> {
+        self.flush()
+    }
     /// Grows the disk; the new range is explicitly zero, so that a larger parent doesn't show through.
     fn grow(&self, virtual_size: ByteCount) -> Result<()>;
     /// Flushes, empties the log and makes this value read-only; the file is then complete

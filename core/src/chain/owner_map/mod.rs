@@ -39,10 +39,11 @@ impl Link {
         self.unflushed.store(true, Ordering::SeqCst);
     }
 
-    pub(super) fn flush(&self) -> Result<()> {
+    /// What was changed is durable afterwards, by `flush` of the image.
+    pub(super) fn flush(&self, flush: impl Fn(&dyn Image) -> Result<()>) -> Result<()> {
         // A frozen image was flushed when it was frozen.
         if self.unflushed.swap(false, Ordering::SeqCst) && self.image.is_writable() {
-            return self.image.flush().inspect_err(|_| self.set_unflushed());
+            return flush(&*self.image).inspect_err(|_| self.set_unflushed());
         }
         Ok(())
     }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::{FORMATS, options};
 use crate::disk::{self, Image, ImageFormat};
 use crate::host_file::Access;
-use crate::testing::{CrashMode, CrashPoint, MemHost, Random, for_some_crash_points};
+use crate::testing::{CrashMode, CrashPoint, MemHost, Random, for_each_crash_point, for_some_crash_points};
 use crate::units::ByteCount;
 
 const SECTOR: u64 = 512;
@@ -73,7 +73,7 @@ fn change(image: &Arc<dyn Image>, expected: &mut Expected, seed: u64) {
         let whole = random.chance(1, 4);
         let first = if whole { random.below(4) * 2048 } else { random.below(count) };
         let length = if whole { 2048 } else { (1 + random.below(40)).min(count - first) };
-        let (value, done, durable) = match random.below(8) {
+        let (value, done, durable) = match random.below(10) {
             0..=3 => (stamp, image.write_at(&sectors(stamp, length), first * SECTOR), false),
             4..=5 => (0, image.write_zeroes(first * SECTOR, length * SECTOR), false),
             6 => {
@@ -93,7 +93,7 @@ fn change(image: &Arc<dyn Image>, expected: &mut Expected, seed: u64) {
                 }
                 (0, done, true)
             }
-            _ => match image.flush() {
+            flush => match if flush == 7 { image.flush() } else { image.flush_logged() } {
                 Ok(()) => {
                     expected.flushed();
                     continue;
@@ -157,6 +157,39 @@ fn acknowledged_survives_a_kill_and_flushed_a_loss_of_power() {
                     // As a kill does it: nobody closes anything.
                     std::mem::forget(image);
                 }
+                expected
+            },
+            |host, _, expected, point| check(host, format, &expected, point),
+        );
+    }
+}
+
+/// A running machine's disk: small writes into blocks that are there in part, and flush after flush.
+#[test]
+fn a_guests_flushes_survive_a_kill_and_a_loss_of_power() {
+    for (format, seed) in FORMATS.iter().flat_map(|format| [(*format, 21), (*format, 22)]) {
+        for_each_crash_point(
+            seed,
+            |host| prepare(host, format, true),
+            |host, expected| {
+                let (mut expected, mut random) = (expected.clone(), Random::new(seed));
+                let Ok(image) = disk::open(&host.shared(), Path::new(PATH), format, Access::Write) else { return expected };
+                for stamp in 10..30 {
+                    let (first, length) = (random.below(SIZE / SECTOR - 8), 1 + random.below(8));
+                    let done = image.write_at(&sectors(stamp, length), first * SECTOR);
+                    expected.put(first, length, stamp, done.is_ok());
+                    let flushed = match random.below(8) {
+                        0 => Ok(false),
+                        1 => image.flush().map(|()| true),
+                        _ => image.flush_logged().map(|()| true),
+                    };
+                    match done.and(flushed) {
+                        Ok(true) => expected.flushed(),
+                        Ok(false) => {}
+                        Err(_) => break,
+                    }
+                }
+                std::mem::forget(image);
                 expected
             },
             |host, _, expected, point| check(host, format, &expected, point),

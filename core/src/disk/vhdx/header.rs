@@ -59,6 +59,14 @@ impl Headers {
         raw.flush()
     }
 
+    /// Says that the log holds nothing that isn't durable in its place; durable with the next flush.
+    pub fn empty_log(&mut self, raw: &RawFile) -> Result<()> {
+        if !self.log_in_use() {
+            return Ok(());
+        }
+        self.write(raw, Header { log_guid: Guid::ZERO, ..self.current })
+    }
+
     /// Whether the log holds something.
     pub fn log_in_use(&self) -> bool {
         self.current.log_guid != Guid::ZERO

@@ -30,6 +30,9 @@ use crate::disk::{
 use crate::host_file::{Access, SharedHost};
 use crate::units::ByteCount;
 
+/// How often somebody who only looks tries to open a file that is being written.
+const LOOKS: usize = 8;
+
 /// An open VHDX file.
 #[derive(Debug)]
 pub struct VhdxImage {
@@ -85,7 +88,23 @@ impl VhdxImage {
     /// Opens a file; see [`super::open`].
     pub fn open(host: &SharedHost, path: &Path, access: Access) -> Result<Arc<Self>> {
         let file = host.open(path, access).map_err(|e| DiskError::io(path, "open the image", e))?;
-        let mut raw = RawFile::new(file)?;
+        let open = || Self::open_file(host, RawFile::new(file.clone())?, access);
+        if access == Access::Look {
+            // A writer may replace the log while it is looked at.
+            let header = || Some(Headers::read(&RawFile::new(file.clone()).ok()?).ok()?.current.sequence_number);
+            let mut known = header();
+            for _ in 1..LOOKS {
+                let (opened, now) = (open(), header());
+                if opened.is_ok() || now == known {
+                    return opened;
+                }
+                known = now;
+            }
+        }
+        open()
+    }
+
+    fn open_file(host: &SharedHost, mut raw: RawFile, access: Access) -> Result<Arc<Self>> {
         check_signature(&raw)?;
         let mut headers = Headers::read(&raw)?;
         let writable = access == Access::Write;
@@ -387,7 +406,10 @@ impl Image for VhdxImage {
         self.zero(offset, length, TRIMMED)
     }
     fn flush(&self) -> Result<()> {
-        self.flush_all()
+        self.flush_all(false)
+    }
+    fn flush_logged(&self) -> Result<()> {
+        self.flush_all(true)
     }
     fn grow(&self, virtual_size: ByteCount) -> Result<()> {
         self.grow_to(virtual_size.0)

@@ -1,11 +1,13 @@
 //! The log (2.3): finding what must be replayed, and writing entries.
 //!
-//! A commit uses the log for one entry and empties it again:
+//! A commit uses the log for one entry:
 //! ```text
 //! entry into one half of the log ─ flush (payload too) ─ header with its LogGuid ─ flush
 //!   ─ pages in place ─ flush ─ header without LogGuid (durable with the next flush)
 //! ```
-//! The next commit uses the other half, so the entry stays whole until nobody can need it.
+//! The next commit uses the other half, so the entry stays whole until nobody can need it. What only a running machine
+//! waits for ends without the last line's flush and header: the next flush is that one too, and then the header names
+//! the next entry, or none.
 
 use std::path::Path;
 use std::sync::Arc;

@@ -62,6 +62,8 @@ struct Commit {
     /// What was zeroed and freed before it.
     zeroed: Vec<(u64, u64)>,
     freed: Vec<(u64, u64)>,
+    /// Whether the log stays in use when it ends: the pages stand in their places, and the next flush makes them durable.
+    keeps_log: bool,
     /// How far it came.
     reached: Reached,
 }
@@ -248,7 +250,7 @@ impl VhdxImage {
         self.begin(&mut w, true)?;
         let g = self.geometry();
         self.store_locked(&mut w, &g, block, start, length, content)?;
-        if self.is_due(&w) { self.commit_apart(self.settle(w)) } else { Ok(()) }
+        if self.is_due(&w) { self.commit_apart(self.settle(w), false) } else { Ok(()) }
     }
 
     fn store_locked(
@@ -459,20 +461,20 @@ impl VhdxImage {
         if self.is_due(w) { self.commit(w) } else { Ok(()) }
     }
 
-    /// Makes everything acknowledged durable, metadata through the log; see [`log`]. The lock is held: for the
-    /// middle of a change of several steps.
+    /// Makes everything acknowledged durable, metadata through the log, which is empty afterwards; see [`log`]. The lock
+    /// is held: for the middle of a change of several steps.
     pub(super) fn commit(&self, w: &mut Writer) -> Result<()> {
-        let mut commit = self.begin_commit(w)?;
+        let mut commit = self.begin_commit(w, false)?;
         let outcome = self.write_commit(&mut commit);
         self.end_commit(w, commit, outcome)
     }
 
     /// The same, while writes that change metadata go on: they are in the side file until the next commit.
-    pub(super) fn commit_apart(&self, mut w: MutexGuard<'_, Writer>) -> Result<()> {
+    pub(super) fn commit_apart(&self, mut w: MutexGuard<'_, Writer>, keeps_log: bool) -> Result<()> {
         if w.pending.is_full() {
             return self.commit(&mut w);
         }
-        let mut commit = self.begin_commit(&mut w)?;
+        let mut commit = self.begin_commit(&mut w, keeps_log)?;
         w.committing = true;
         drop(w);
         let outcome = self.write_commit(&mut commit);
@@ -482,28 +484,33 @@ impl VhdxImage {
         self.end_commit(&mut w, commit, outcome)
     }
 
-    fn begin_commit(&self, w: &mut Writer) -> Result<Commit> {
+    fn begin_commit(&self, w: &mut Writer, keeps_log: bool) -> Result<Commit> {
         if w.failed {
             return Err(self.refused("a flush failed before: open it again to see what is there"));
         }
         debug_assert!(!w.committing, "a commit is under way");
         w.pending.begin_commit();
-        w.second_half = !w.second_half;
+        let (pages, second_half) = (lock(&self.pages).dirty(), w.second_half);
+        // The half that the header may name stays whole until it names the other one.
+        w.second_half = second_half != !pages.is_empty();
         Ok(Commit {
-            pages: lock(&self.pages).dirty(),
+            pages,
             headers: w.headers.clone(),
-            second_half: !w.second_half,
+            second_half,
             zeroed: std::mem::take(&mut w.zeroed),
+            // The log may hold pages of a place that is given up: they must not come back over what is written there next.
+            keeps_log: keeps_log && w.freed.is_empty(),
             freed: std::mem::take(&mut w.freed),
             reached: Reached::Log,
         })
     }
 
     fn write_commit(&self, commit: &mut Commit) -> Result<()> {
-        let Commit { pages, headers, second_half, reached, .. } = commit;
+        let Commit { pages, headers, second_half, keeps_log, reached, .. } = commit;
         if pages.is_empty() {
             *reached = Reached::Doubt;
-            return self.raw.flush();
+            self.raw.flush()?;
+            return headers.empty_log(&self.raw);
         }
         let mut header = headers.current;
         let (log_offset, log_length) = (header.log_offset.get(), u64::from(header.log_length.get()));
@@ -522,10 +529,12 @@ impl VhdxImage {
         for (offset, page) in &*pages {
             self.raw.write(&page[..], *offset, "write metadata")?;
         }
+        if *keeps_log {
+            return Ok(());
+        }
         *reached = Reached::Doubt;
         self.raw.flush()?;
-        header.log_guid = Guid::ZERO;
-        headers.write(&self.raw, header)
+        headers.empty_log(&self.raw)
     }
 
     fn end_commit(&self, w: &mut Writer, commit: Commit, outcome: Result<()>) -> Result<()> {
@@ -562,13 +571,13 @@ impl VhdxImage {
         Ok(())
     }
 
-    pub(super) fn flush_all(&self) -> Result<()> {
+    pub(super) fn flush_all(&self, keeps_log: bool) -> Result<()> {
         if !self.is_writable() {
             return Ok(());
         }
         let w = self.settled();
-        if w.failed || lock(&self.pages).dirty_count() > 0 {
-            return self.commit_apart(w);
+        if w.failed || lock(&self.pages).dirty_count() > 0 || w.headers.log_in_use() {
+            return self.commit_apart(w, keeps_log);
         }
         drop(w);
         self.raw.flush()

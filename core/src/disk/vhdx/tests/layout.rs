@@ -3,11 +3,13 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use super::super::header::Headers;
 use super::super::image::VhdxImage;
 use super::options;
+use crate::disk::pages::RawFile;
 use crate::disk::{self, CreateOptions, DiskErrorKind, Image, ImageFormat, ImageType, ParentTarget, Presence};
 use crate::host_file::{Access, SharedHost};
-use crate::testing::{CrashMode, MemHost, Random};
+use crate::testing::{CrashMode, Door, Fault, MemHost, Random};
 use crate::units::ByteCount;
 
 fn bytes(host: &SharedHost, path: &str, offset: u64, length: usize) -> Vec<u8> {
@@ -135,6 +137,88 @@ fn the_side_file_is_emptied_before_it_is_too_long_to_be_read() {
     killed.shared().open(side, Access::Write).unwrap().set_len((64 << 20) + 1).unwrap();
     let error = read(&killed).unwrap_err().to_string();
     assert!(error.contains("pending"), "{error}");
+}
+
+/// A base, and its child with a part of a block in it, after a flush.
+fn child_with_a_sector(host: &MemHost) -> Arc<dyn Image> {
+    let host = host.shared();
+    let base = disk::create(&host, Path::new("/a.vhdx"), ImageFormat::Vhdx, &options(1, 512, 4 << 20)).unwrap();
+    let child = disk::create_child(&host, Path::new("/b.avhdx"), &*base, None).unwrap();
+    child.write_at(&[1; 512], 0).unwrap();
+    child.flush().unwrap();
+    child
+}
+
+#[test]
+fn a_guests_flush_leaves_the_log_in_use_until_the_next() {
+    let host = MemHost::new();
+    let child = child_with_a_sector(&host);
+    let log_in_use = || {
+        let file = host.shared().open(Path::new("/b.avhdx"), Access::Look).unwrap();
+        Headers::read(&RawFile::new(file).unwrap()).unwrap().log_in_use()
+    };
+    let shown = || {
+        let image = disk::open(&host.shared(), Path::new("/b.avhdx"), ImageFormat::Vhdx, Access::Look).unwrap();
+        let mut bytes = [0; 8 * 512];
+        image.read_at(&mut bytes, 0).unwrap();
+        bytes.chunks(512).map(|sector| sector[0]).collect::<Vec<_>>()
+    };
+    // How often the file is flushed is what a guest waits for.
+    let flushes = |flush: &dyn Fn() -> disk::Result<()>| {
+        let door = |skip| Fault { door: Some(Door::Flush), skip, kind: std::io::ErrorKind::Other, sticky: false };
+        let skipped = 100;
+        host.inject(door(skipped));
+        flush().unwrap();
+        let met = host.faults_met();
+        let mut left = 0;
+        let file = host.shared().open(Path::new("/b.avhdx"), Access::Look).unwrap();
+        while host.faults_met() == met {
+            let _ = file.flush();
+            left += 1;
+        }
+        host.heal();
+        skipped + 1 - left
+    };
+    assert!(!log_in_use());
+    for sector in 1..4 {
+        child.write_at(&[2; 512], sector * 512).unwrap();
+        assert_eq!((flushes(&|| child.flush_logged()), log_in_use()), (2, true), "sector {sector}");
+        assert_eq!(shown()[sector as usize], 2);
+    }
+    child.write_at(&[3; 512], 512).unwrap();
+    assert_eq!((flushes(&|| child.flush_logged()), log_in_use()), (1, false), "nothing but data has changed");
+    child.write_at(&[4; 512], 5 * 512).unwrap();
+    child.flush_logged().unwrap();
+    child.write_at(&[4; 512], 6 * 512).unwrap();
+    assert_eq!((flushes(&|| child.flush()), log_in_use()), (3, false));
+    child.write_at(&[4; 512], 7 * 512).unwrap();
+    child.flush_logged().unwrap();
+    child.freeze().unwrap();
+    assert!(!log_in_use());
+    assert_eq!(shown(), [1, 3, 2, 2, 0, 4, 4, 4]);
+}
+
+/// What a flush failed to write is in the log still.
+#[test]
+fn a_flush_that_fails_after_a_guests_loses_nothing() {
+    for seed in 0..20 {
+        let host = MemHost::new();
+        host.set_failed_flush_drops(true);
+        let child = child_with_a_sector(&host);
+        child.write_at(&[2; 512], 512).unwrap();
+        child.flush_logged().unwrap();
+        host.inject(Fault { door: Some(Door::Flush), skip: 0, kind: std::io::ErrorKind::Other, sticky: false });
+        child.flush_logged().unwrap_err();
+        for again in [child.flush_logged(), child.flush(), child.write_at(&[3; 512], 1024)] {
+            assert!(again.unwrap_err().to_string().contains("a flush failed before"));
+        }
+        std::mem::forget(child);
+        let host = host.crash(CrashMode::PowerLoss, seed).shared();
+        let image = disk::open(&host, Path::new("/b.avhdx"), ImageFormat::Vhdx, Access::Write).unwrap();
+        let mut bytes = [0; 1024];
+        image.read_at(&mut bytes, 0).unwrap();
+        assert_eq!(bytes, [[1; 512], [2; 512]].concat()[..], "seed {seed}");
+    }
 }
 
 #[test]
