@@ -492,7 +492,7 @@ impl VhdxImage {
         w.pending.begin_commit();
         let (pages, second_half) = (lock(&self.pages).dirty(), w.second_half);
         // The half that the header may name stays whole until it names the other one.
-        w.second_half = second_half != !pages.is_empty();
+        w.second_half = second_half == pages.is_empty();
         Ok(Commit {
             pages,
             headers: w.headers.clone(),
