@@ -196,6 +196,8 @@ fn a_parent_outside_is_reached_only_where_it_is_allowed() {
     home.done(&["disk", "create", "base/a.vhdx", "--size", "4M"]);
     home.done(&["disk", "create", "leaf/b.avhdx", "--parent", "base/a.vhdx"]);
     home.ends(1, &["disk", "hash", "leaf/b.avhdx"]);
+    let told = home.run(&["disk", "hash", "leaf/b.avhdx"]).stderr;
+    assert!(String::from_utf8_lossy(&told).trim_end().ends_with("open one with both in it (--parents-in DIR)"));
     home.done(&["disk", "hash", "leaf/b.avhdx", "--parents-in", "base"]);
 }
 

@@ -53,7 +53,7 @@ pub enum DiskErrorKind {
         found: uuid::Uuid,
     },
     /// The path of a parent leads out of the folders that were opened.
-    #[error("its parent {} lies outside the folders that were opened", .0.display())]
+    #[error("its parent {} lies outside the folders that were opened: open one with both in it", .0.display())]
     OutsideGate(PathBuf),
 }
 

@@ -54,10 +54,15 @@ impl Pending {
 
     /// The changes in the side file of an image that has this key, if they are of this boot.
     pub fn read(&self, key: Key) -> Result<Vec<Patches>> {
-        match read_file(&*self.host, &self.path, LENGTH_MAX) {
-            Ok(bytes) => Ok(parse(&bytes, key, &self.boot_id)),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(DiskError::io(&self.path, "read the pending changes", error)),
+        let mut emptied = 0;
+        loop {
+            match read_file(&*self.host, &self.path, LENGTH_MAX) {
+                Ok(bytes) => return Ok(parse(&bytes, key, &self.boot_id)),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+                // Whoever writes the image emptied it meanwhile.
+                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && emptied < 8 => emptied += 1,
+                Err(error) => return Err(DiskError::io(&self.path, "read the pending changes", error)),
+            }
         }
     }
 

@@ -90,15 +90,15 @@ impl VhdxImage {
         let file = host.open(path, access).map_err(|e| DiskError::io(path, "open the image", e))?;
         let open = || Self::open_file(host, RawFile::new(file.clone())?, access);
         if access == Access::Look {
-            // A writer may replace the log while it is looked at.
+            // Whoever writes it may replace the log meanwhile.
             let header = || Some(Headers::read(&RawFile::new(file.clone()).ok()?).ok()?.current.sequence_number);
-            let mut known = header();
+            let mut before = header();
             for _ in 1..LOOKS {
-                let (opened, now) = (open(), header());
-                if opened.is_ok() || now == known {
+                let (opened, after) = (open(), header());
+                if after == before {
                     return opened;
                 }
-                known = now;
+                before = after;
             }
         }
         open()

@@ -198,6 +198,34 @@ fn a_guests_flush_leaves_the_log_in_use_until_the_next() {
     assert_eq!(shown(), [1, 3, 2, 2, 0, 4, 4, 4]);
 }
 
+#[test]
+fn whoever_looks_at_a_disk_that_is_written_sees_what_was_flushed() {
+    let host = MemHost::new();
+    let child = child_with_a_sector(&host);
+    let looks = std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            let mut random = Random::new(7);
+            for round in 0..20_000 {
+                child.write_at(&[9; 512], (1 + random.below(8000)) * 512).unwrap();
+                child.flush_logged().unwrap();
+                if round % 100 == 0 {
+                    child.trim(512, (4 << 20) - 512).unwrap();
+                }
+            }
+        });
+        let mut looks = 0;
+        while !writer.is_finished() {
+            let image = disk::open(&host.shared(), Path::new("/b.avhdx"), ImageFormat::Vhdx, Access::Look).unwrap();
+            let mut bytes = [0; 512];
+            image.read_at(&mut bytes, 0).unwrap();
+            assert_eq!(bytes, [1; 512]);
+            looks += 1;
+        }
+        looks
+    });
+    assert!(looks > 0);
+}
+
 /// What a flush failed to write is in the log still.
 #[test]
 fn a_flush_that_fails_after_a_guests_loses_nothing() {
