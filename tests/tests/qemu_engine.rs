@@ -180,6 +180,7 @@ fn a_killed_guest_is_off_and_says_why() -> Result<()> {
     let machine = create(&mut driver, Hardware::default())?;
     driver.done(Command::Start(machine));
     let at_first = outside(&mut driver, machine)?;
+    let (snapshot, _) = driver.take(machine, "before", true);
     let before = writes_on(&mut driver, machine, 20)?;
     let ids = boot_sector::processes_with(&at_first.sockets.display().to_string());
     assert_eq!(ids.len(), 1, "{ids:?}");
@@ -194,6 +195,14 @@ fn a_killed_guest_is_off_and_says_why() -> Result<()> {
     driver.pass_until("it is known", |driver| driver.known(machine).is_some());
     assert_eq!(driver.state(machine).power, Power::Failed(why));
     ensure!(newest(&mut driver, machine, None)? >= before, "what was acknowledged is there");
+    // What is gone back to has not failed; the failed state can be had again, but not its failure.
+    driver.done(Command::Apply { machine, snapshot, safety: None });
+    assert_eq!(driver.state(machine).power, Power::Saved);
+    let mut driver = driver.reopen();
+    driver.pass_until("it is known", |driver| driver.known(machine).is_some());
+    assert_eq!(driver.state(machine).power, Power::Saved);
+    driver.done(Command::UndoApply(machine));
+    assert_eq!(driver.state(machine).power, Power::Off);
     // It begins anew, as after a power cut.
     driver.done(Command::Start(machine));
     driver.pass(Duration::from_millis(500));

@@ -159,14 +159,22 @@ pub enum Kind {
 
 /// A button of a kind.
 pub fn button(ui: &mut Ui, kind: Kind, text: impl Into<String>, enabled: bool) -> Response {
+    button_with_room(ui, kind, text, "", enabled)
+}
+
+/// The same with room for another text: what stands behind it doesn't move when it says that.
+pub fn button_with_room(ui: &mut Ui, kind: Kind, text: impl Into<String>, other: &str, enabled: bool) -> Response {
     let p = theme::palette(ui);
     let text = text.into();
+    let font = egui::TextStyle::Button.resolve(ui.style());
+    let room = ui.painter().layout_no_wrap(other.to_owned(), font, p.text).size().x;
+    let least = if other.is_empty() { 0.0 } else { room + 2.0 * ui.spacing().button_padding.x };
     let button = match kind {
         Kind::Usual => Button::new(text),
         Kind::Primary => Button::new(RichText::new(text).color(p.on_primary)).fill(p.primary).stroke(Stroke::new(1.0, p.primary)),
         Kind::Danger => Button::new(RichText::new(text).color(p.on_primary)).fill(p.danger).stroke(Stroke::new(1.0, p.danger)),
     };
-    ui.add_enabled(enabled, button)
+    ui.add_enabled(enabled, button.min_size(vec2(least, 0.0)))
 }
 
 /// A button that looks like a link.

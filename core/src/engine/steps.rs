@@ -116,6 +116,12 @@ impl Engine {
         let Some(entry) = self.machines.get_mut(&id) else { return };
         let Some(mut active) = entry.job.take() else { return };
         if let Some(owned) = &entry.owned {
+            let replaces_now = matches!(active.state.kind, JobKind::Apply | JobKind::UndoApply);
+            if replaces_now && matches!(phase, JobPhase::Done(_)) {
+                // How the last one ended says nothing about this one.
+                entry.failed = None;
+                owned.store.note_end(None);
+            }
             let machine = owned.store.machine().clone();
             let running = owned.running.is_some();
             if !running {

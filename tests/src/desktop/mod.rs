@@ -163,8 +163,14 @@ impl Desktop {
 
     /// Clicks the control with this name, once it is there and can be used.
     pub fn click(&mut self, name: &str) {
-        let at = self.find(name);
-        self.click_at(at, PointerButton::Primary);
+        let mut at = self.find(name);
+        loop {
+            let before = std::mem::replace(&mut at, self.point_at(name));
+            // A label beside it may have grown meanwhile.
+            if at == before {
+                return self.click_at(at, PointerButton::Primary);
+            }
+        }
     }
 
     /// Clicks the first row whose name starts so.
