@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand, ValueEnum};
 use snaptree_core::chain::{Chain, Folder, Gate, ParentState};
-use snaptree_core::disk::ImageType;
+use snaptree_core::disk::{DiskError, DiskErrorKind, ImageType};
 use snaptree_core::engine::Refusal;
 use snaptree_core::host_file::{Access, OsHost, SharedHost};
 use snaptree_core::units::ByteCount;
@@ -212,7 +212,17 @@ impl Image {
     }
 
     fn open(&self, access: Access) -> Result<Chain, Failure> {
-        Ok(Chain::open(&Self::host(), &self.file, access, &self.gate())?)
+        Chain::open(&Self::host(), &self.file, access, &self.gate()).map_err(Self::failure)
+    }
+
+    /// Names the option that opens what lies outside.
+    fn failure(error: DiskError) -> Failure {
+        let outside = matches!(*error.kind, DiskErrorKind::OutsideGate(_));
+        let mut refusal = Refusal::from(error);
+        if outside {
+            refusal.reason += " (--parents-in DIR)";
+        }
+        refusal.into()
     }
 
     /// Refuses to change a file that another image in its folder reads through.

@@ -35,7 +35,6 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
-use snaptree_core::disk::{DiskError, DiskErrorKind};
 use snaptree_core::engine::{Refusal, RefusalKind};
 
 use output::Output;
@@ -141,14 +140,9 @@ impl Failure {
     }
 }
 
-impl From<DiskError> for Failure {
-    fn from(error: DiskError) -> Self {
-        let outside = matches!(*error.kind, DiskErrorKind::OutsideGate(_));
-        let mut refusal = Refusal::from(error);
-        if outside {
-            refusal.reason += " (--parents-in DIR)";
-        }
-        Self::Refused(refusal)
+impl From<snaptree_core::disk::DiskError> for Failure {
+    fn from(error: snaptree_core::disk::DiskError) -> Self {
+        Self::Refused(error.into())
     }
 }
 

@@ -270,7 +270,14 @@ impl LiveRun {
         // What stands above the run is to be read by others, too.
         let flushed = chain.map.leaf().image.flush();
         drop(lent);
-        flushed.map(|()| run)
+        match flushed {
+            Ok(()) => Ok(run),
+            Err(error) => {
+                // As before: what was thawed is frozen again.
+                let _ = run.end();
+                Err(error)
+            }
+        }
     }
 
     /// The same with one rule left out.

@@ -47,7 +47,7 @@ pub fn info(image: &Image, output: &Output) -> Done {
     });
     match trace.stopped {
         None => Ok(()),
-        Some(error) => Err(error.into()),
+        Some(error) => Err(Image::failure(error)),
     }
 }
 

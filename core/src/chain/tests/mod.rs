@@ -9,6 +9,7 @@ mod convert;
 mod full;
 mod gate;
 mod inspect;
+mod lent;
 mod parallel;
 mod random;
 mod rules;
