@@ -2,7 +2,7 @@
 //! this list; `tests/tests/layering.rs` keeps it so.
 //!
 //! ```text
-//! units, clock, fresh, host_file   what everything stands on
+//! units, clock, fresh, locks, host_file   what everything stands on
 //!   disk/      ONE image: where its data is, then I/O
 //!   chain/     MANY images as one disk, found through an owner map
 //!   snapshot/  the TREE of a machine, without I/O: nodes, rules, outcomes
@@ -28,6 +28,7 @@ pub mod engine;
 pub mod fresh;
 pub mod host_file;
 pub mod hyperv;
+pub mod locks;
 pub mod memory;
 pub mod merge;
 #[cfg(unix)]

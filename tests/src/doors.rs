@@ -3,9 +3,10 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use snaptree_core::host_file::{Access, Host, HostEntry, HostFile, HostLock, SharedHost};
+use snaptree_core::locks::lock;
 use snaptree_core::units::ByteCount;
 
 /// What is told: the call, and the file or folder.
@@ -37,16 +38,16 @@ impl Doors {
 
     /// From now on this is told of every change that was made, by the thread that made it. It must not change anything here.
     pub fn watch(&self, watcher: impl FnMut(&'static str, &Path) + Send + 'static) {
-        *self.watcher.lock().unwrap_or_else(PoisonError::into_inner) = Some(Box::new(watcher));
+        *lock(&self.watcher) = Some(Box::new(watcher));
     }
 
     /// Nobody is told any longer.
     pub fn unwatch(&self) {
-        *self.watcher.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *lock(&self.watcher) = None;
     }
 
     fn told<T>(&self, call: &'static str, path: &Path, done: io::Result<T>) -> io::Result<T> {
-        let mut watcher = self.watcher.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut watcher = lock(&self.watcher);
         if let (Ok(_), Some(watcher)) = (&done, &mut *watcher) {
             watcher(call, path);
         }

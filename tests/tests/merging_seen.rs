@@ -21,11 +21,12 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use snaptree_core::chain::Chain;
 use snaptree_core::disk::{self, ImageFormat, ParentTarget};
 use snaptree_core::host_file::{Access, Host, OsHost};
+use snaptree_core::locks::lock;
 use snaptree_core::merge::{self, Execution, StepOutcome};
 use snaptree_core::snapshot::{NodeRef, Tree};
 use snaptree_core::store::MachineStore;
@@ -278,7 +279,7 @@ fn story(case: &Case) -> Story {
     let told: Arc<Mutex<Option<Told>>> = Arc::default();
     let (watching, watched) = (eye.clone(), told.clone());
     doors.watch(move |call, path| {
-        let mut told = watched.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut told = lock(&watched);
         if told.is_none() && path.ends_with("journal.json") {
             *told = Some(Vec::new());
         }
@@ -292,7 +293,7 @@ fn story(case: &Case) -> Story {
         batches.push(eye.look());
     }
     doors.unwatch();
-    let told = told.lock().unwrap_or_else(PoisonError::into_inner).take().expect("a switch");
+    let told = lock(&told).take().expect("a switch");
     println!("into {} of {}: {} batches, a switch of {} changes", case.place, run.images.len(), batches.len(), told.len());
     let mut switch: BTreeMap<String, Vec<String>> = BTreeMap::new();
     let mut last = batches.last().expect("one").clone();

@@ -10,13 +10,14 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 
 use anyhow::{Context, Result, ensure};
 use snaptree_core::clock::SystemClock;
 use snaptree_core::engine::{Command, JobPhase};
 use snaptree_core::host_file::{Access, Host};
+use snaptree_core::locks::lock;
 use snaptree_core::merge::complete_switch;
 use snaptree_core::snapshot::{NodeRef, SnapshotId};
 use snaptree_core::store::MachineStore;
@@ -58,10 +59,6 @@ struct Power {
     left: Arc<Mutex<Option<(u64, bool)>>>,
     lost: Arc<Mutex<Option<Loss>>>,
     changes: Arc<Mutex<u64>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Power {

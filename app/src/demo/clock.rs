@@ -1,10 +1,11 @@
 //! The demo's history took seconds, not a year: this clock says what day it was.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use snaptree_core::clock::{Clock, SharedClock, SystemClock};
+use snaptree_core::locks::lock;
 
 /// Tells a day that was set; measures time as it really passes.
 #[derive(Debug)]
@@ -22,13 +23,13 @@ impl StoryClock {
 
     /// Sets the clock to so many hours before the present.
     pub fn set_hours_ago(&self, hours: i64) {
-        *self.day.lock().unwrap_or_else(PoisonError::into_inner) = self.real.now() - chrono::Duration::hours(hours);
+        *lock(&self.day) = self.real.now() - chrono::Duration::hours(hours);
     }
 }
 
 impl Clock for StoryClock {
     fn now(&self) -> DateTime<Utc> {
-        *self.day.lock().unwrap_or_else(PoisonError::into_inner)
+        *lock(&self.day)
     }
 
     fn elapsed(&self) -> Duration {

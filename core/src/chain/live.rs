@@ -14,12 +14,13 @@
 
 use std::ops::Range;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::owner_map::{Link, Links};
 use super::resolve::{Piece, Place};
 use super::{Chain, links};
 use crate::disk::{DiskError, Image, Released, Result};
+use crate::locks::{lock, lock_alone, lock_shared};
 use crate::units::ByteCount;
 
 /// What is copied or marked at a time, in bytes: a write waits for no more than one.
@@ -125,7 +126,7 @@ impl Routing {
     fn share(&self, offset: u64, length: u64) -> Vec<RwLockReadGuard<'_, ()>> {
         let mut guards = Vec::with_capacity(2);
         for stripe in self.stripes(offset, length) {
-            guards.push(stripe.lock.read().unwrap_or_else(PoisonError::into_inner));
+            guards.push(lock_shared(&stripe.lock));
             stripe.written.store(self.flaw != Flaw::Notice, Ordering::Release);
         }
         guards
@@ -264,7 +265,7 @@ impl LiveRun {
         }
         chain.reopen(images)?;
         let target = run.start + target;
-        let mut lent = chain.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lent = lock(&chain.flushing);
         *lent += 1;
         let run = Self { chain: chain.clone(), run, target, routing: None, flaw: Flaw::default() };
         // What stands above the run is to be read by others, too.
@@ -285,7 +286,7 @@ impl LiveRun {
     #[must_use]
     pub fn without(mut self, flaw: Flaw) -> Self {
         self.flaw = flaw;
-        *self.chain.flaw.lock().unwrap_or_else(PoisonError::into_inner) = flaw;
+        *lock(&self.chain.flaw) = flaw;
         self
     }
 
@@ -315,7 +316,7 @@ impl LiveRun {
             return;
         }
         let routing = Arc::new(Routing::new(self.target, self.flaw));
-        *self.chain.writers.write().unwrap_or_else(PoisonError::into_inner) = Some(routing.clone());
+        *lock_alone(&self.chain.writers) = Some(routing.clone());
         self.routing = Some(routing);
     }
 
@@ -323,7 +324,7 @@ impl LiveRun {
     pub fn hold(&self, offset: u64, length: u64) -> Held<'_> {
         let stripes: Vec<&Stripe> = self.routing.iter().flat_map(|routing| routing.stripes(offset, length)).collect();
         Held {
-            _guards: stripes.iter().map(|stripe| stripe.lock.write().unwrap_or_else(PoisonError::into_inner)).collect(),
+            _guards: stripes.iter().map(|stripe| lock_alone(&stripe.lock)).collect(),
             written: stripes.iter().map(|stripe| &stripe.written).collect(),
         }
     }
@@ -362,7 +363,7 @@ impl LiveRun {
         if self.flaw == Flaw::Marks {
             return link.image.release(stretches);
         }
-        let _flushing = self.chain.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let _flushing = lock(&self.chain.flushing);
         let released = link.image.release(stretches);
         link.set_unflushed();
         released
@@ -397,7 +398,7 @@ impl LiveRun {
         let mut images = self.chain.images();
         images.splice(self.run.clone(), [merged]);
         super::open::check_chain(&images)?;
-        let mut writers = self.chain.writers.write().unwrap_or_else(PoisonError::into_inner);
+        let mut writers = lock_alone(&self.chain.writers);
         let _change = self.chain.changes.begin();
         self.chain.map.replace(links(images));
         *writers = None;
@@ -421,16 +422,16 @@ impl LiveRun {
 impl Drop for LiveRun {
     fn drop(&mut self) {
         if self.routing.take().is_some() {
-            *self.chain.writers.write().unwrap_or_else(PoisonError::into_inner) = None;
+            *lock_alone(&self.chain.writers) = None;
         }
-        *self.chain.flushing.lock().unwrap_or_else(PoisonError::into_inner) -= 1;
+        *lock(&self.chain.flushing) -= 1;
     }
 }
 
 impl Chain {
     /// The same images, some of them opened again.
     fn reopen(&self, images: Vec<Arc<dyn Image>>) -> Result<()> {
-        let _writers = self.writers.write().unwrap_or_else(PoisonError::into_inner);
+        let _writers = lock_alone(&self.writers);
         let old = self.map.links();
         if old.len() != images.len() {
             return Err(DiskError::refused(&old[old.len() - 1].image.path(), "the chain has changed meanwhile"));

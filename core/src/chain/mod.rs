@@ -10,12 +10,13 @@
 
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 
 use serde::Serialize;
 
 use crate::disk::{DiskError, Image, Result};
 use crate::host_file::{Access, SharedHost};
+use crate::locks::{lock, lock_alone, lock_shared};
 use crate::units::ByteCount;
 
 mod changes;
@@ -196,7 +197,7 @@ impl Chain {
             }
         }
         // Places are being given up all the time: wait until that rests.
-        let _places = self.places.read().unwrap_or_else(PoisonError::into_inner);
+        let _places = lock_shared(&self.places);
         loop {
             let before = self.changes.generation();
             let result = self.read_once(buf, offset, &mut pieces);
@@ -227,7 +228,7 @@ impl Chain {
     pub fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
         self.check_range(offset, buf.len() as u64)?;
         self.written.fetch_add(buf.len() as u64, Ordering::Relaxed);
-        let writers = self.writers.read().unwrap_or_else(PoisonError::into_inner);
+        let writers = lock_shared(&self.writers);
         if let Some(routing) = &*writers {
             return self.write_routed(routing, Content::Bytes(buf), offset, buf.len() as u64);
         }
@@ -293,8 +294,8 @@ impl Chain {
     fn zero(&self, content: Content<'_>, offset: u64, length: u64) -> Result<()> {
         self.check_range(offset, length)?;
         self.written.fetch_add(length, Ordering::Relaxed);
-        let writers = self.writers.read().unwrap_or_else(PoisonError::into_inner);
-        let _places = self.places.write().unwrap_or_else(PoisonError::into_inner);
+        let writers = lock_shared(&self.writers);
+        let _places = lock_alone(&self.places);
         let _change = self.changes.begin();
         if let Some(routing) = &*writers {
             return self.write_routed(routing, content, offset, length);
@@ -312,13 +313,13 @@ impl Chain {
     /// # Errors
     /// Where a file fails; that image counts as unflushed still.
     pub fn flush(&self) -> Result<()> {
-        let lent = self.flushing.lock().unwrap_or_else(PoisonError::into_inner);
+        let lent = lock(&self.flushing);
         let flush = if *lent > 0 { |image: &dyn Image| image.flush() } else { |image: &dyn Image| image.flush_logged() };
         #[cfg(any(test, feature = "testing"))]
-        if *self.flaw.lock().unwrap_or_else(PoisonError::into_inner) == Flaw::FlushAll {
+        if *lock(&self.flaw) == Flaw::FlushAll {
             return self.map.leaf().flush(flush);
         }
-        if let Some(routing) = &*self.writers.read().unwrap_or_else(PoisonError::into_inner) {
+        if let Some(routing) = &*lock_shared(&self.writers) {
             routing.flushed();
         }
         self.map.links().iter().try_for_each(|link| link.flush(flush))
@@ -330,7 +331,7 @@ impl Chain {
     /// # Errors
     /// Where the image isn't a child of the present leaf, or the chain would be too long.
     pub fn push_leaf(&self, leaf: Arc<dyn Image>) -> Result<()> {
-        let writers = self.writers.write().unwrap_or_else(PoisonError::into_inner);
+        let writers = lock_alone(&self.writers);
         if writers.is_some() {
             return Err(DiskError::refused(&leaf.path(), "what lies under the leaf is being merged"));
         }
@@ -357,7 +358,7 @@ impl Chain {
     /// As [`Chain::from_images`]; the chain stays as it was then.
     pub fn swap(&self, images: Vec<Arc<dyn Image>>) -> Result<()> {
         open::check_chain(&images)?;
-        let _writers = self.writers.write().unwrap_or_else(PoisonError::into_inner);
+        let _writers = lock_alone(&self.writers);
         let _change = self.changes.begin();
         self.map.replace(links(images));
         Ok(())

@@ -4,6 +4,7 @@
 //! ```text
 //! pages    a file's bytes, and a small cache of its metadata, changed parts included
 //! pending  the side file: acknowledged changes that are not in the image yet
+//! released space that is to be given back to the volume
 //! vhdx, vhd
 //!
 //! create ─┐
@@ -25,10 +26,13 @@ mod error;
 mod pages;
 mod parent_paths;
 mod pending;
+mod released;
 #[cfg(test)]
 mod tests;
 pub mod vhd;
 pub mod vhdx;
+
+use pages::RawFile;
 
 pub use error::{DiskError, DiskErrorKind, Result, is_full};
 
@@ -380,6 +384,37 @@ pub fn create_child(host: &SharedHost, path: &Path, parent: &dyn Image, block_si
         ImageFormat::Vhdx => vhdx::create_child(host, path, parent, block_size),
         ImageFormat::Vhd => vhd::create_child(host, path, parent, block_size),
     }
+}
+
+/// Creates a file and has it written; its folder entry is durable then.
+fn new_file<T>(host: &SharedHost, path: &Path, write: impl FnOnce(RawFile) -> Result<T>) -> Result<T> {
+    let file = host.create_new(path).map_err(|e| DiskError::io(path, "create the image", e))?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let flush_folder = || host.flush_dir(folder).map_err(|e| DiskError::io(path, "flush the folder", e));
+    let written = RawFile::new(file).and_then(write).and_then(|image| flush_folder().map(|()| image));
+    if written.is_err() {
+        // What couldn't be completed must not look like an image; the error that matters is the first.
+        let _ = host.remove_file(path);
+    }
+    written
+}
+
+/// Refuses what isn't whole sectors.
+fn check_sectors(path: &Path, (offset, length): (u64, u64), sector_size: u64) -> Result<()> {
+    let is_whole = offset.is_multiple_of(sector_size) && length.is_multiple_of(sector_size);
+    if is_whole && offset.checked_add(length).is_some() {
+        return Ok(());
+    }
+    Err(DiskError::refused(path, format!("{length} bytes at {offset} aren't whole sectors of {sector_size} bytes")))
+}
+
+/// Refuses what isn't whole sectors inside the disk.
+fn check_range(path: &Path, (offset, length): (u64, u64), sector_size: u64, virtual_size: u64) -> Result<()> {
+    check_sectors(path, (offset, length), sector_size)?;
+    if offset + length > virtual_size {
+        return Err(DiskError::refused(path, format!("{length} bytes at {offset} end after the disk's {virtual_size} bytes")));
+    }
+    Ok(())
 }
 
 /// The side files that may stand beside an image, and that go when it goes.

@@ -7,8 +7,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::disk::{DiskError, DiskErrorKind, Result};
-use crate::host_file::HostFile;
+use crate::disk::{DiskError, DiskErrorKind, Extent, Presence, Result};
+use crate::host_file::{Access, HostFile};
+use crate::units::ByteCount;
 
 /// VHDX logs and caches metadata by so many bytes.
 pub const PAGE_SIZE: usize = 4096;
@@ -160,6 +161,45 @@ impl RawFile {
         Ok(())
     }
 
+    /// Fills `buf` with what the extents from `offset` of the disk on say; what is absent with zeros.
+    pub fn read_extents(&self, buf: &mut [u8], offset: u64, extents: &[Extent]) -> Result<()> {
+        for extent in extents {
+            let from = (extent.offset - offset) as usize;
+            let part = &mut buf[from..from + extent.length as usize];
+            match extent.presence {
+                Presence::Data { host_offset } => self.read(part, host_offset, "read data")?,
+                Presence::Zero | Presence::Absent => part.fill(0),
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes over what stands in the file as one; `false` where it doesn't.
+    pub fn overwrite(&self, buf: &[u8], extents: &[Extent]) -> Result<bool> {
+        match extents {
+            [Extent { presence: Presence::Data { host_offset }, .. }] => {
+                self.write(buf, *host_offset, "write data").map(|()| true)
+            }
+            _ => Ok(false),
+        }
+    }
+
+    /// Bytes that the file takes on the volume.
+    pub fn held_bytes(&self) -> Result<ByteCount> {
+        self.file.held_bytes().map_err(|e| DiskError::io(self.path(), "ask for the space it takes", e))
+    }
+
+    /// The lock becomes a shared one.
+    pub fn share(&self) -> Result<()> {
+        self.file.relock(Access::Read).map_err(|e| DiskError::io(self.path(), "share the lock", e))
+    }
+
+    /// Opens the same file anew while this one gives up its lock; it takes a shared one again where that fails.
+    pub fn reopened<T>(&self, open: impl FnOnce() -> Result<T>) -> Result<T> {
+        self.file.relock(Access::Look).map_err(|e| DiskError::io(self.path(), "give up the lock", e))?;
+        open().inspect_err(|_| drop(self.file.relock(Access::Read)))
+    }
+
     /// Everything written before is durable afterwards.
     pub fn flush(&self) -> Result<()> {
         self.file.flush().map_err(|e| DiskError::io(self.path(), "flush", e))
@@ -187,6 +227,14 @@ impl RawFile {
             return Ok(());
         }
         self.zero(offset, length)
+    }
+
+    /// Punches holes.
+    pub fn punch(&self, holes: &[(u64, u64)]) -> Result<()> {
+        for &(offset, length) in holes {
+            self.file.punch_hole(offset, length).map_err(|e| self.error(offset, "punch a hole", e))?;
+        }
+        Ok(())
     }
 
     /// Writes zeros.

@@ -2,11 +2,12 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::Page;
 use crate::clock::SharedClock;
+use crate::locks::lock;
 
 /// Most originals that wait to be saved (32 MiB); a guest write that finds no room waits for the saver.
 const ROOM_PAGES: usize = 8192;
@@ -47,7 +48,7 @@ impl Aside {
     }
 
     fn lock(&self) -> MutexGuard<'_, Waiting> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.waiting)
     }
 
     /// Starts to measure a stall.

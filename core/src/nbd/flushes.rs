@@ -1,9 +1,10 @@
 //! One flush for all who ask for one at the same time.
 
-use std::sync::{Condvar, Mutex, PoisonError};
+use std::sync::{Condvar, Mutex};
 
 use crate::chain::BlockDevice;
 use crate::disk;
+use crate::locks::{lock, wait};
 
 /// The flushes of one disk: who asks while one is under way waits for the next, together with all others.
 #[derive(Debug, Default)]
@@ -24,11 +25,11 @@ struct State {
 impl Flushes {
     /// What was acknowledged before this call is durable when it returns.
     pub fn flush(&self, device: &dyn BlockDevice) -> disk::Result<()> {
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         // One that is under way may have passed by what this call is to cover.
         let wanted = state.begun + 1;
         while state.running && state.done < wanted {
-            state = self.ended.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = wait(&self.ended, state);
         }
         if state.done >= wanted {
             return Ok(());
@@ -38,7 +39,7 @@ impl Flushes {
         let number = state.begun;
         drop(state);
         let result = device.flush();
-        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut state = lock(&self.state);
         state.running = false;
         // One that failed covers nothing: each who waits for it does its own, and hears of its own failure.
         if result.is_ok() {

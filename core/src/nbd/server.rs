@@ -7,7 +7,7 @@ use std::os::unix::fs::FileTypeExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use super::Export;
 use super::flushes::Flushes;
 use super::negotiate::negotiate;
 use super::session::{self, Served};
+use crate::locks::lock;
 
 /// Connections at a time; further ones are hung up on.
 const CONNECTIONS: usize = 64;
@@ -101,7 +102,7 @@ impl Drop for Server {
 
 impl Shared {
     fn open(&self) -> MutexGuard<'_, Open> {
-        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.open)
     }
 
     fn accept(self: Arc<Self>) {

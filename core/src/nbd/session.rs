@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -18,6 +18,7 @@ use super::flushes::Flushes;
 use super::negotiate::{ALLOCATION, Agreed, Contexts, DEPTH};
 use super::protocol::{Answers, Errno, PAYLOAD_MAX, Problem, Request, broken, command, flag, state};
 use super::receive::Receiver;
+use crate::locks::{lock, wait};
 
 /// Threads of one connection that do what is slow.
 const THREADS: usize = 16;
@@ -86,10 +87,6 @@ struct Session {
     done: Condvar,
     /// What a read or write took lately, in ns.
     pace: AtomicU32,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Does what the client asks until it leaves. Nothing of it is under way any more when this returns.
@@ -173,7 +170,7 @@ fn hand_out(session: &Arc<Session>, threads: &mut Vec<JoinHandle<()>>, handed: H
     let mut queue = lock(&session.queue);
     let bytes = handed.bytes();
     while queue.requests > 0 && queue.bytes + bytes > UNDER_WAY {
-        queue = session.done.wait(queue).unwrap_or_else(PoisonError::into_inner);
+        queue = wait(&session.done, queue);
     }
     queue.requests += 1;
     queue.bytes += bytes;
@@ -228,7 +225,7 @@ impl Session {
                     return;
                 }
                 queue.idle += 1;
-                queue = self.come.wait(queue).unwrap_or_else(PoisonError::into_inner);
+                queue = wait(&self.come, queue);
                 queue.idle -= 1;
             };
             drop(queue);

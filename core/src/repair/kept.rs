@@ -6,12 +6,13 @@
 
 use std::collections::BTreeSet;
 use std::path::{Component, Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use serde::{Deserialize, Serialize};
 
 use super::{RepairError, Result};
 use crate::host_file::{Access, HostFile, SharedHost};
+use crate::locks::lock;
 
 /// The longest record: more than any file that is kept whole.
 const MAX_RECORD: u32 = 64 << 20;
@@ -141,12 +142,12 @@ impl Kept {
 
     /// Notes that a file wasn't there before.
     pub fn note_new(&self, file: PathBuf) {
-        self.new.lock().unwrap_or_else(PoisonError::into_inner).insert(file);
+        lock(&self.new).insert(file);
     }
 
     /// Whether a file wasn't there before.
     pub fn is_new(&self, file: &Path) -> bool {
-        self.new.lock().unwrap_or_else(PoisonError::into_inner).contains(file)
+        lock(&self.new).contains(file)
     }
 
     /// Adds a record; it is durable afterwards.
@@ -156,7 +157,7 @@ impl Kept {
         record.extend(bytes);
         let length = u32::try_from(record.len()).ok().filter(|length| *length <= MAX_RECORD);
         let length = length.ok_or_else(|| std::io::Error::new(std::io::ErrorKind::InvalidInput, "too much to be kept"))?;
-        let mut end = self.end.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut end = lock(&self.end);
         let framed = [&length.to_le_bytes()[..], &checksum(*end, &record).to_le_bytes(), &record].concat();
         self.file.write_all_at(&framed, *end)?;
         self.file.flush()?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use uuid::Uuid;
 
@@ -12,6 +12,7 @@ use crate::disk::{
     CreateOptions, DiskError, Extent, Image, ImageFormat, ImageInfo, ImageType, ParentLink, ParentTarget, Presence, Released,
     Result,
 };
+use crate::locks::lock;
 use crate::units::ByteCount;
 
 /// Counts flushes of all images, so that a test sees their order.
@@ -240,7 +241,7 @@ impl State {
 
 impl RamImage {
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 
     fn build(path: &Path, info: ImageInfo) -> Arc<Self> {

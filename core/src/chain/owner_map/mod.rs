@@ -6,10 +6,11 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use super::resolve::{Piece, Place, resolve};
 use crate::disk::{Image, Result};
+use crate::locks::{lock_alone, lock_shared};
 
 mod page;
 
@@ -209,11 +210,11 @@ impl OwnerMap {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, Inner> {
-        self.0.read().unwrap_or_else(PoisonError::into_inner)
+        lock_shared(&self.0)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Inner> {
-        self.0.write().unwrap_or_else(PoisonError::into_inner)
+        lock_alone(&self.0)
     }
 
     pub(super) fn links(&self) -> Links {

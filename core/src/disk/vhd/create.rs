@@ -20,7 +20,7 @@ use super::{header, parent_locator};
 use crate::clock::SystemClock;
 use crate::disk::pages::RawFile;
 use crate::disk::parent_paths::ParentPaths;
-use crate::disk::{CreateOptions, DiskError, Image, ImageType, Result};
+use crate::disk::{CreateOptions, DiskError, Image, ImageType, Result, new_file};
 use crate::host_file::SharedHost;
 use crate::units::ByteCount;
 
@@ -64,16 +64,7 @@ fn create_file(
         let reason = format!("a block of {block_size} bytes can't be: a power of two from 4 KiB to 256 MiB");
         return Err(DiskError::refused(path, reason));
     }
-    let file = host.create_new(path).map_err(|e| DiskError::io(path, "create the image", e))?;
-    let written = RawFile::new(file).and_then(|raw| write(raw, host, kind, size, block_size, parent));
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let durable =
-        written.and_then(|image| host.flush_dir(folder).map(|()| image).map_err(|e| DiskError::io(path, "flush the folder", e)));
-    if durable.is_err() {
-        // What couldn't be completed must not look like an image; the error that matters is the first.
-        let _ = host.remove_file(path);
-    }
-    durable
+    new_file(host, path, |raw| write(raw, host, kind, size, block_size, parent))
 }
 
 fn write(

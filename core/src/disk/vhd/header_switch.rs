@@ -6,17 +6,19 @@
 //! header at its own place ── flush ──> footer names that ──> its copy
 //! ```
 
+use std::sync::Arc;
+
 use uuid::Uuid;
 
 use super::format::{DIFFERENCING, DYNAMIC, DynamicHeader, Footer, HEADER_SIZE};
 use super::geometry::Geometry;
 use super::header;
-use super::image::{VhdImage, lock};
+use super::image::VhdImage;
 use super::parent_locator;
 use super::write::{Content, Writer};
 use crate::disk::parent_paths::ParentPaths;
 use crate::disk::{ParentLink, ParentTarget, Result};
-use std::sync::{Arc, PoisonError};
+use crate::locks::{lock, lock_alone};
 
 impl VhdImage {
     /// Footer and header say something else from now on; durable when it returns. What they newly name must have been
@@ -40,7 +42,7 @@ impl VhdImage {
         self.raw.flush()?;
         w.footers.replace(&self.raw, Footer { data_offset: spare.into(), ..footer })?;
         {
-            let mut geometry = self.geometry.write().unwrap_or_else(PoisonError::into_inner);
+            let mut geometry = lock_alone(&self.geometry);
             *geometry = Arc::new(Geometry::new(&w.footers.current, Some(&header)));
         }
         self.raw.write(&bytes, home, "write the dynamic header")?;

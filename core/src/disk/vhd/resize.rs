@@ -1,6 +1,8 @@
 //! Another size of the disk. What is new is zero and owned by this image; the new size comes last, so that a
 //! crash before it changes nothing that is shown.
 
+use std::sync::Arc;
+
 use super::create::CREATOR;
 use super::format::{DynamicHeader, FIXED, Footer, SECTOR, UNUSED, VIRTUAL_SIZE_MAX, geometry, round_up};
 use super::geometry::{Blocks, Geometry};
@@ -8,7 +10,7 @@ use super::image::VhdImage;
 use super::space::Space;
 use super::write::{Content, Writer, entry_patch, new_block};
 use crate::disk::{Image, Result};
-use std::sync::{Arc, PoisonError};
+use crate::locks::lock_alone;
 
 impl VhdImage {
     pub(super) fn grow_to(&self, size: u64) -> Result<()> {
@@ -68,7 +70,7 @@ impl VhdImage {
 
     fn set_geometry(&self, w: &Writer) {
         let geometry = Geometry::new(&w.footers.current, w.header.as_ref());
-        *self.geometry.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(geometry);
+        *lock_alone(&self.geometry) = Arc::new(geometry);
     }
 
     /// A longer BAT, in its place where that has room to its sector's end; elsewhere otherwise, complete before the
@@ -151,7 +153,7 @@ impl VhdImage {
         for block in first..blocks.count(old.virtual_size) {
             let Some(place) = self.place(old, blocks, block)? else { continue };
             self.apply(w, vec![entry_patch(blocks, block, None)], true)?;
-            w.forget_released(place, blocks.length());
+            w.released.forget(place, blocks.length());
             w.freed.push(place);
             self.commit_if_due(w)?;
         }

@@ -7,23 +7,22 @@
 //! ```
 //! Each bitmap and BAT sector says old or new, and any mixture of them is right.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use uuid::Uuid;
 
 use super::footer::Footers;
 use super::format::{DynamicHeader, Footer, HEADER_SIZE, SECTOR, UNUSED};
 use super::geometry::{Blocks, Geometry, place_of};
-use super::image::{Sector, VhdImage, describe, entry_in, lock};
-use super::merge::Part;
+use super::image::{Sector, VhdImage, describe, entry_in};
 use super::sector_bitmap::fill;
 use super::space::Space;
 use crate::disk::pages::Patches;
 use crate::disk::pending::Pending;
-use crate::disk::{DiskError, Image, ParentLink, Presence, Result};
-use crate::host_file::Access;
+use crate::disk::released::Parts;
+use crate::disk::{Image, ParentLink, Result};
+use crate::locks::{lock, lock_alone, lock_shared, wait};
 
 /// Zeros of this length or more become holes: shorter ones are likely to be written again.
 pub(super) const LONG_ZEROS: u64 = 64 << 10;
@@ -45,7 +44,7 @@ pub struct Writer {
     /// Places of blocks that are free from the next commit on.
     pub(super) freed: Vec<u64>,
     /// What was released and not punched yet, by its offset in the file.
-    pub(super) released: BTreeMap<u64, Part>,
+    pub(super) released: Parts,
     /// Where a header can be put meanwhile.
     pub(super) spare_header: Option<u64>,
     /// Something was changed by this opening.
@@ -74,7 +73,7 @@ impl Writer {
             pending,
             space: None,
             freed: Vec::new(),
-            released: BTreeMap::new(),
+            released: Parts::default(),
             spare_header: None,
             begun: false,
             committing: false,
@@ -124,7 +123,7 @@ impl VhdImage {
 
     fn settle<'a>(&'a self, mut w: MutexGuard<'a, Writer>) -> MutexGuard<'a, Writer> {
         while w.committing {
-            w = self.committed.wait(w).unwrap_or_else(PoisonError::into_inner);
+            w = wait(&self.committed, w);
         }
         w
     }
@@ -153,7 +152,7 @@ impl VhdImage {
 
     /// Says the same in `info` as footer and header do; the link is the one before, if no new one is given.
     pub(super) fn refresh_info(&self, w: &Writer, link: Option<ParentLink>) {
-        let mut info = self.info.write().unwrap_or_else(PoisonError::into_inner);
+        let mut info = lock_alone(&self.info);
         let link = link.or_else(|| info.parent.take()).filter(|_| self.geometry().has_parent);
         *info = describe(&w.footers.current, w.header.as_ref(), link);
     }
@@ -191,17 +190,12 @@ impl VhdImage {
     /// Writes over sectors that all stand in the file; `false` where they don't. One write, no change of metadata.
     fn overwrite(&self, part: &[u8], offset: u64) -> Result<bool> {
         // Held to the end: the place stays, and so does the right to write.
-        let g = self.geometry.read().unwrap_or_else(PoisonError::into_inner);
+        let g = lock_shared(&self.geometry);
         if !self.id_settled.load(Ordering::Acquire) || !self.is_writable() {
             return Ok(false);
         }
-        match self.locate(&g, offset, part.len() as u64)?[..] {
-            [extent] => match extent.presence {
-                Presence::Data { host_offset } => self.raw.write(part, host_offset, "write data").map(|()| true),
-                Presence::Zero | Presence::Absent => Ok(false),
-            },
-            _ => Ok(false),
-        }
+        let extents = self.locate(&g, offset, part.len() as u64)?;
+        self.raw.overwrite(part, &extents)
     }
 
     fn store(&self, offset: u64, length: u64, content: Content<'_>) -> Result<()> {
@@ -362,7 +356,7 @@ impl VhdImage {
     /// Makes changes of metadata: acknowledged when it returns. `alone` when a block loses its place or sectors.
     pub(super) fn apply(&self, w: &mut Writer, patches: Patches, alone: bool) -> Result<()> {
         w.pending.append(w.footers.current.unique_id, &patches)?;
-        let _alone = alone.then(|| self.geometry.write().unwrap_or_else(PoisonError::into_inner));
+        let _alone = alone.then(|| lock_alone(&self.geometry));
         let changed = lock(&self.pages).patch(&self.raw, &patches);
         // The side file says what memory doesn't.
         w.failed |= changed.is_err();
@@ -485,13 +479,13 @@ impl VhdImage {
         }
         // Overwrites that are under way end before.
         self.writable.store(false, Ordering::Release);
-        drop(self.geometry.write().unwrap_or_else(PoisonError::into_inner));
+        drop(lock_alone(&self.geometry));
         let closed = self.close(&mut w);
         if closed.is_err() {
             self.writable.store(true, Ordering::Release);
             return closed;
         }
-        self.raw.host().relock(Access::Read).map_err(|e| DiskError::io(self.raw.path(), "share the lock", e))
+        self.raw.share()
     }
 
     pub(super) fn close_quietly(&self) -> Result<()> {

@@ -18,7 +18,7 @@ use super::parent_locator::ParentLocator;
 use super::region::{Region, Regions};
 use crate::disk::pages::RawFile;
 use crate::disk::parent_paths::ParentPaths;
-use crate::disk::{CreateOptions, DiskError, Image, ImageType, Result};
+use crate::disk::{CreateOptions, DiskError, Image, ImageType, Result, new_file};
 use crate::host_file::SharedHost;
 use crate::units::ByteCount;
 
@@ -85,16 +85,7 @@ fn check(path: &Path, parameters: &Parameters) -> Result<()> {
 
 fn create_file(host: &SharedHost, path: &Path, parameters: &Parameters) -> Result<Arc<VhdxImage>> {
     check(path, parameters)?;
-    let file = host.create_new(path).map_err(|e| DiskError::io(path, "create the image", e))?;
-    let written = RawFile::new(file).and_then(|raw| write(raw, host, parameters));
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let durable =
-        written.and_then(|image| host.flush_dir(folder).map(|()| image).map_err(|e| DiskError::io(path, "flush the folder", e)));
-    if durable.is_err() {
-        // What couldn't be completed must not look like an image; the error that matters is the first.
-        let _ = host.remove_file(path);
-    }
-    durable
+    new_file(host, path, |raw| write(raw, host, parameters))
 }
 
 fn write(raw: RawFile, host: &SharedHost, parameters: &Parameters) -> Result<Arc<VhdxImage>> {

@@ -9,7 +9,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Condvar, Mutex, RwLock};
 
 use uuid::Uuid;
 
@@ -27,7 +27,9 @@ use crate::disk::{
     DiskError, DiskErrorKind, Extent, Image, ImageFormat, ImageInfo, ImageType, MetadataItem, ParentTarget, Presence, Released,
     Result, Structure,
 };
+use crate::disk::{check_range, check_sectors};
 use crate::host_file::{Access, SharedHost};
+use crate::locks::{lock, lock_shared};
 use crate::units::ByteCount;
 
 /// How often somebody who only looks tries to open a file that is being written.
@@ -47,11 +49,6 @@ pub struct VhdxImage {
     pub(super) committed: Condvar,
     /// This opening won't change the DataWriteGuid any more.
     pub(super) data_id_settled: AtomicBool,
-}
-
-/// A poisoned lock is one of a thread that panicked: a bug, and its data is still whole where we use it.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Whether the file starts as a VHDX file does (2.2.1).
@@ -223,7 +220,7 @@ impl VhdxImage {
     }
 
     pub(super) fn geometry(&self) -> Arc<Geometry> {
-        self.geometry.read().unwrap_or_else(PoisonError::into_inner).clone()
+        lock_shared(&self.geometry).clone()
     }
 
     /// A block's BAT entry, checked.
@@ -343,13 +340,7 @@ impl VhdxImage {
 
     /// Refuses what isn't whole sectors inside the disk.
     pub(super) fn check_range(&self, g: &Geometry, offset: u64, length: u64) -> Result<()> {
-        if !offset.is_multiple_of(g.sector_size) || !length.is_multiple_of(g.sector_size) {
-            return Err(self.refused(format!("{length} bytes at {offset} aren't whole sectors of {} bytes", g.sector_size)));
-        }
-        if offset.checked_add(length).is_none_or(|end| end > g.virtual_size) {
-            return Err(self.refused(format!("{length} bytes at {offset} end after the disk's {} bytes", g.virtual_size)));
-        }
-        Ok(())
+        check_range(self.raw.path(), (offset, length), g.sector_size, g.virtual_size)
     }
 }
 
@@ -367,34 +358,24 @@ impl Image for VhdxImage {
         self.raw.path().to_owned()
     }
     fn info(&self) -> ImageInfo {
-        self.info.read().unwrap_or_else(PoisonError::into_inner).clone()
+        lock_shared(&self.info).clone()
     }
     fn is_writable(&self) -> bool {
         self.writable.load(Ordering::Acquire)
     }
     fn extents(&self, offset: u64, length: u64) -> Result<Vec<Extent>> {
-        let g = self.geometry.read().unwrap_or_else(PoisonError::into_inner);
-        if !offset.is_multiple_of(g.sector_size) || !length.is_multiple_of(g.sector_size) || offset.checked_add(length).is_none()
-        {
-            return Err(self.refused(format!("{length} bytes at {offset} aren't whole sectors of {} bytes", g.sector_size)));
-        }
+        let g = lock_shared(&self.geometry);
+        check_sectors(self.raw.path(), (offset, length), g.sector_size)?;
         self.locate(&g, offset, length)
     }
     fn read_host(&self, buf: &mut [u8], host_offset: u64) -> Result<()> {
         self.raw.read(buf, host_offset, "read data")
     }
     fn read_at(&self, buf: &mut [u8], offset: u64) -> Result<()> {
-        let g = self.geometry.read().unwrap_or_else(PoisonError::into_inner);
+        let g = lock_shared(&self.geometry);
         self.check_range(&g, offset, buf.len() as u64)?;
-        for extent in self.locate(&g, offset, buf.len() as u64)? {
-            let from = (extent.offset - offset) as usize;
-            let part = &mut buf[from..from + extent.length as usize];
-            match extent.presence {
-                Presence::Data { host_offset } => self.raw.read(part, host_offset, "read data")?,
-                Presence::Zero | Presence::Absent => part.fill(0),
-            }
-        }
-        Ok(())
+        let extents = self.locate(&g, offset, buf.len() as u64)?;
+        self.raw.read_extents(buf, offset, &extents)
     }
     fn write_at(&self, buf: &[u8], offset: u64) -> Result<()> {
         self.write(buf, offset)
@@ -418,22 +399,13 @@ impl Image for VhdxImage {
         self.close_for_writing()
     }
     fn thaw(&self) -> Result<Arc<dyn Image>> {
-        let relock = |access| self.raw.host().relock(access);
-        relock(Access::Look).map_err(|e| DiskError::io(self.raw.path(), "give up the lock", e))?;
-        match Self::open(&self.host, self.raw.path(), Access::Write) {
-            Ok(image) => Ok(image),
-            Err(error) => {
-                let _ = relock(Access::Read);
-                Err(error)
-            }
-        }
+        Ok(self.raw.reopened(|| Self::open(&self.host, self.raw.path(), Access::Write))?)
     }
     fn pin_data_write_id(&self) -> Result<Uuid> {
         self.pin_data_id()
     }
     fn held_bytes(&self) -> Result<ByteCount> {
-        let held = self.raw.host().held_bytes().map_err(|e| DiskError::io(self.raw.path(), "ask for the space it takes", e))?;
-        Ok(held + ByteCount(lock(&self.writer).pending.held_bytes()))
+        Ok(self.raw.held_bytes()? + ByteCount(lock(&self.writer).pending.held_bytes()))
     }
     fn check(&self) -> Result<Vec<String>> {
         self.check_structure()

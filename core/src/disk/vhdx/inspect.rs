@@ -5,9 +5,10 @@ use uuid::Uuid;
 use super::format::{
     BAT_REGION, HEADER_OFFSETS, Header, METADATA_REGION, PAGE, PAGE_SIZE, PARENT_LOCATOR, REGION_TABLE_OFFSETS, TABLE_SIZE,
 };
-use super::image::{VhdxImage, lock};
+use super::image::VhdxImage;
 use super::{header, region};
 use crate::disk::{Result, Structure};
+use crate::locks::lock;
 use crate::units::ByteCount;
 
 impl VhdxImage {

@@ -5,38 +5,14 @@ use uuid::Uuid;
 use super::bat::{BatEntry, BlockState, Geometry};
 use super::create::locator;
 use super::format::{BITMAP_BLOCK_SIZE, MetadataTableEntry, PARENT_LOCATOR};
-use super::image::{VhdxImage, lock};
+use super::image::VhdxImage;
 use super::metadata::Parameters;
 use super::parent_locator::ParentLocator;
 use super::write::{Writer, entry_patch};
-use crate::disk::joined;
-use crate::disk::{DiskError, Image, ParentTarget, Presence, Released, Result};
+use crate::disk::released::Part;
+use crate::disk::{Image, ParentTarget, Released, Result, joined};
+use crate::locks::{lock, lock_alone};
 use crate::units::ByteCount;
-use std::sync::PoisonError;
-
-/// Neighbouring space that is punched in one call, while reads wait.
-const PUNCHED_AT_ONCE: u64 = 16 << 20;
-
-/// Released space that wasn't punched yet.
-#[derive(Debug, Clone, Copy)]
-pub struct Part {
-    /// Bytes in the file.
-    pub(super) length: u64,
-    /// The offset on the disk that it held.
-    disk_offset: u64,
-    /// A whole block: its place can be used again.
-    pub(super) whole: bool,
-}
-
-impl Writer {
-    /// Nothing of this range of the file is to be punched any more.
-    pub(super) fn forget_released(&mut self, offset: u64, length: u64) {
-        let inside: Vec<u64> = self.released.range(offset..offset + length).map(|(&at, _)| at).collect();
-        for at in inside {
-            self.released.remove(&at);
-        }
-    }
-}
 
 impl VhdxImage {
     pub(super) fn release_stretches(&self, stretches: &[(u64, u64)]) -> Result<Released> {
@@ -74,6 +50,7 @@ impl VhdxImage {
         let (entry, state) = self.entry(g, block)?;
         let shown = g.shown_length(block);
         let whole = start == 0 && length >= shown;
+        let part = Part { length, disk_offset: block * g.block_size + start, is_whole: false };
         let others = [(0, start), (start + length, shown.saturating_sub(start + length))];
         match state {
             BlockState::NotPresent => Ok(()),
@@ -89,7 +66,7 @@ impl VhdxImage {
             BlockState::FullyPresent => {
                 let patches = self.partial_patches(w, g, block, entry.offset(), &others)?;
                 self.apply(w, patches, true)?;
-                released.add(w, g, block, entry, (start, length));
+                w.released.add(released, entry.offset() + start, part);
                 Ok(())
             }
             BlockState::PartiallyPresent => {
@@ -100,7 +77,7 @@ impl VhdxImage {
                 }
                 let patches = vec![self.bits_patch(g, block, start, length, false)?];
                 self.apply(w, patches, true)?;
-                released.add(w, g, block, entry, (start, length));
+                w.released.add(released, entry.offset() + start, part);
                 Ok(())
             }
         }
@@ -114,10 +91,8 @@ impl VhdxImage {
             patches.push(self.bits_patch(g, block, 0, g.block_size, false)?);
         }
         self.apply(w, patches, true)?;
-        w.forget_released(entry.offset(), g.block_size);
-        let part = Part { length: g.block_size, disk_offset: block * g.block_size, whole: true };
-        w.released.insert(entry.offset(), part);
-        released.host_ranges.push((entry.offset(), g.block_size));
+        let part = Part { length: g.block_size, disk_offset: block * g.block_size, is_whole: true };
+        w.released.add(released, entry.offset(), part);
         Ok(())
     }
 
@@ -126,53 +101,17 @@ impl VhdxImage {
         if !self.is_writable() {
             return Err(self.refused("it is open for reading only"));
         }
-        let held = || self.raw.host().held_bytes().map_err(|e| DiskError::io(self.raw.path(), "ask for the space it takes", e));
-        let before = held()?;
-        let mut ranges = &released.host_ranges[..];
-        while let Some(&(first, length)) = ranges.first() {
-            // Neighbours in the file go together, as far as that doesn't keep others waiting.
-            let mut end = first + length;
-            let count = ranges.iter().take_while(|(offset, length)| {
-                let joins = *offset == first || (*offset == end && offset + length - first <= PUNCHED_AT_ONCE);
-                end = if joins { offset + length } else { end };
-                joins
-            });
-            let (group, rest) = ranges.split_at(count.count().max(1));
-            ranges = rest;
-            self.punch_group(&mut w, group)?;
-        }
-        Ok(before.saturating_sub(held()?))
-    }
-
-    fn punch_group(&self, w: &mut Writer, group: &[(u64, u64)]) -> Result<()> {
-        // Nobody reads or overwrites at an old place behind this.
-        let g = self.geometry.write().unwrap_or_else(PoisonError::into_inner);
-        let (mut holes, mut free) = (Vec::new(), Vec::new());
-        for &(offset, length) in group {
-            // What isn't known any more went with its whole block.
-            let Some(part) = w.released.get(&offset).copied().filter(|part| part.length == length) else { continue };
-            w.released.remove(&offset);
-            if part.whole {
-                free.push((offset, length));
-                holes.push((offset, length));
-            } else {
-                holes.extend(self.unused(&g, part, offset)?);
+        let before = self.raw.held_bytes()?;
+        for group in released.groups() {
+            // Nobody reads or overwrites at an old place behind this.
+            let g = lock_alone(&self.geometry);
+            let gone = w.released.take(group, |offset, length| self.locate(&g, offset, length))?;
+            self.raw.punch(&gone.holes)?;
+            if let Some(space) = &mut w.space {
+                gone.places.into_iter().for_each(|(place, length)| space.free(place, length));
             }
         }
-        for (offset, length) in joined(&holes) {
-            self.raw.host().punch_hole(offset, length).map_err(|e| DiskError::io(self.raw.path(), "punch a hole", e))?;
-        }
-        if let Some(space) = &mut w.space {
-            free.into_iter().for_each(|(offset, length)| space.free(offset, length));
-        }
-        Ok(())
-    }
-
-    /// The pieces of a released part of a block that weren't written again since.
-    fn unused(&self, g: &Geometry, part: Part, offset: u64) -> Result<Vec<(u64, u64)>> {
-        let extents = self.locate(g, part.disk_offset, part.length)?;
-        let unused = extents.iter().filter(|extent| !matches!(extent.presence, Presence::Data { .. }));
-        Ok(unused.map(|extent| (offset + extent.offset - part.disk_offset, extent.length)).collect())
+        Ok(before.saturating_sub(self.raw.held_bytes()?))
     }
 
     fn replace_locator(&self, w: &mut Writer, change: impl FnOnce(&mut ParentLocator)) -> Result<()> {
@@ -277,14 +216,5 @@ impl VhdxImage {
             self.apply_at_once(&mut w, patches, None)?;
         }
         Ok(())
-    }
-}
-
-impl Released {
-    fn add(&mut self, w: &mut Writer, g: &Geometry, block: u64, entry: BatEntry, (start, length): (u64, u64)) {
-        let offset = entry.offset() + start;
-        w.forget_released(offset, length);
-        w.released.insert(offset, Part { length, disk_offset: block * g.block_size + start, whole: false });
-        self.host_ranges.push((offset, length));
     }
 }

@@ -1,16 +1,17 @@
 //! Another size of the disk. What is new is zero and owned by this image; the new size comes last, so that a
 //! crash before it changes nothing that is shown.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use super::bat::{BatEntry, Geometry, entry_count};
 use super::format::{BITMAP_BLOCK_SIZE, MIB, PAGE, REGION_TABLE_OFFSETS, VIRTUAL_DISK_SIZE, VIRTUAL_SIZE_MAX, round_up};
-use super::image::{VhdxImage, lock};
+use super::image::VhdxImage;
 use super::metadata::Parameters;
 use super::region::Region;
 use super::write::{Writer, entry_patch};
 use crate::disk::Result;
 use crate::disk::pages::Patches;
+use crate::locks::{lock, lock_alone};
 
 impl VhdxImage {
     pub(super) fn grow_to(&self, size: u64) -> Result<()> {
@@ -124,7 +125,7 @@ impl VhdxImage {
             }
             if entry.is_placed() {
                 w.freed.push((entry.offset(), old.block_size));
-                w.forget_released(entry.offset(), old.block_size);
+                w.released.forget(entry.offset(), old.block_size);
             }
             let first_of_chunk = block.is_multiple_of(old.chunk_ratio);
             if first_of_chunk
@@ -145,7 +146,7 @@ impl VhdxImage {
             self.commit(w)?;
         }
         {
-            let mut place = self.geometry.write().unwrap_or_else(PoisonError::into_inner);
+            let mut place = lock_alone(&self.geometry);
             lock(&self.pages).patch(&self.raw, &patches)?;
             if let Some(geometry) = geometry {
                 *place = Arc::new(geometry);

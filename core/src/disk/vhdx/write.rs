@@ -1,24 +1,23 @@
 //! Changing an image: what goes in place, what allocates, and how changed metadata becomes durable.
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::{Arc, MutexGuard};
 
 use uuid::Uuid;
 
 use super::bat::{BatEntry, BlockState, Geometry};
 use super::format::{BITMAP_BLOCK_SIZE, Guid, HEADER_SECTION_SIZE, PAGE, PAGE_SIZE};
 use super::header::Headers;
-use super::image::{VhdxImage, describe, entry_in, lock};
+use super::image::{VhdxImage, describe, entry_in};
 use super::log;
-use super::merge::Part;
 use super::metadata::{MetadataTable, Parameters};
 use super::sector_bitmap::fill;
 use super::space::{Place, Space};
 use crate::disk::pages::{Page, Patches};
 use crate::disk::pending::Pending;
-use crate::disk::{DiskError, Image, Presence, Result};
-use crate::host_file::Access;
+use crate::disk::released::Parts;
+use crate::disk::{Image, Result};
+use crate::locks::{lock, lock_alone, lock_shared, wait};
 
 /// Zeros of this length or more are punched where blocks may lose their place: shorter ones are likely to be written again.
 pub(super) const LONG_ZEROS: u64 = 64 << 10;
@@ -41,7 +40,7 @@ pub struct Writer {
     /// Places that are free from the next commit on.
     pub(super) freed: Vec<(u64, u64)>,
     /// What was released and not punched yet, by its offset in the file.
-    pub(super) released: BTreeMap<u64, Part>,
+    pub(super) released: Parts,
     /// The FileWriteGuid was renewed by this opening.
     begun: bool,
     /// Which half of the log the next commit uses.
@@ -91,7 +90,7 @@ impl Writer {
             space: None,
             zeroed: Vec::new(),
             freed: Vec::new(),
-            released: BTreeMap::new(),
+            released: Parts::default(),
             begun: false,
             second_half: false,
             committing: false,
@@ -147,7 +146,7 @@ impl VhdxImage {
 
     fn settle<'a>(&'a self, mut w: MutexGuard<'a, Writer>) -> MutexGuard<'a, Writer> {
         while w.committing {
-            w = self.committed.wait(w).unwrap_or_else(PoisonError::into_inner);
+            w = wait(&self.committed, w);
         }
         w
     }
@@ -177,7 +176,7 @@ impl VhdxImage {
 
     fn put_data_id(&self, w: &mut Writer, id: Guid) -> Result<()> {
         self.put_header(w, id)?;
-        self.info.write().unwrap_or_else(PoisonError::into_inner).data_write_id = id.into();
+        lock_alone(&self.info).data_write_id = id.into();
         self.data_id_settled.store(true, Ordering::Release);
         Ok(())
     }
@@ -232,17 +231,12 @@ impl VhdxImage {
     /// Writes over sectors that all stand in the file; `false` where they don't. One write, no change of metadata.
     fn overwrite(&self, part: &[u8], offset: u64) -> Result<bool> {
         // Held to the end: the place stays, and so does the right to write.
-        let g = self.geometry.read().unwrap_or_else(PoisonError::into_inner);
+        let g = lock_shared(&self.geometry);
         if !self.data_id_settled.load(Ordering::Acquire) || !self.is_writable() {
             return Ok(false);
         }
-        match self.locate(&g, offset, part.len() as u64)?[..] {
-            [extent] => match extent.presence {
-                Presence::Data { host_offset } => self.raw.write(part, host_offset, "write data").map(|()| true),
-                Presence::Zero | Presence::Absent => Ok(false),
-            },
-            _ => Ok(false),
-        }
+        let extents = self.locate(&g, offset, part.len() as u64)?;
+        self.raw.overwrite(part, &extents)
     }
 
     fn store(&self, block: u64, start: u64, length: u64, content: Content<'_>) -> Result<()> {
@@ -406,7 +400,7 @@ impl VhdxImage {
         }
         let mut taken = vec![(0, HEADER_SECTION_SIZE), (g.log.offset, g.log.length)];
         taken.extend(g.regions.all().map(|region| (region.offset, region.length)));
-        taken.extend(w.released.iter().filter(|(_, part)| part.whole).map(|(&offset, part)| (offset, part.length)));
+        taken.extend(w.released.places());
         self.each_entry(g, |place, block, entry| {
             let length = match block {
                 Some(block) => self.checked_entry(g, block, entry).map(|_| g.block_size)?,
@@ -445,7 +439,7 @@ impl VhdxImage {
     /// Makes changes of metadata: acknowledged when it returns. `alone` when a block loses its place.
     pub(super) fn apply(&self, w: &mut Writer, patches: Patches, alone: bool) -> Result<()> {
         w.pending.append(w.headers.current.file_write_guid.0, &patches)?;
-        let _alone = alone.then(|| self.geometry.write().unwrap_or_else(PoisonError::into_inner));
+        let _alone = alone.then(|| lock_alone(&self.geometry));
         let changed = lock(&self.pages).patch(&self.raw, &patches);
         // The side file says what memory doesn't.
         w.failed |= changed.is_err();
@@ -600,13 +594,13 @@ impl VhdxImage {
         }
         // Overwrites that are under way end before.
         self.writable.store(false, Ordering::Release);
-        drop(self.geometry.write().unwrap_or_else(PoisonError::into_inner));
+        drop(lock_alone(&self.geometry));
         let closed = self.close(&mut w);
         if closed.is_err() {
             self.writable.store(true, Ordering::Release);
             return closed;
         }
-        self.raw.host().relock(Access::Read).map_err(|e| DiskError::io(self.raw.path(), "share the lock", e))
+        self.raw.share()
     }
 
     pub(super) fn close_quietly(&self) -> Result<()> {
@@ -617,7 +611,7 @@ impl VhdxImage {
     /// Says the same in `info` as the parameters do.
     pub(super) fn refresh_info(&self, w: &Writer) {
         let info = describe(&w.parameters, w.headers.current.data_write_guid);
-        *self.info.write().unwrap_or_else(PoisonError::into_inner) = info;
+        *lock_alone(&self.info) = info;
     }
 }
 

@@ -1,13 +1,14 @@
 //! Disks that take their time, and disks that fail.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
 use crate::disk::{self, DiskError};
+use crate::locks::lock;
 use crate::nbd::flushes::Flushes;
 
 /// Counts what goes on at the same time; flushes wait until they are told to end.
@@ -76,7 +77,7 @@ impl BlockDevice for Slow {
     fn flush(&self) -> disk::Result<()> {
         self.flushes.fetch_add(1, Ordering::SeqCst);
         if let Some(gate) = &self.gate {
-            let _ = gate.lock().unwrap_or_else(PoisonError::into_inner).recv();
+            let _ = lock(&gate).recv();
         }
         self.ended.store(true, Ordering::SeqCst);
         self.outcome()

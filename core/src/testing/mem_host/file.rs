@@ -2,11 +2,12 @@
 
 use std::io::{self, ErrorKind};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use super::state::{FileChange, FileState, State};
 use super::{Door, MemHost};
 use crate::host_file::{Access, HostFile, HostLock};
+use crate::locks::lock;
 use crate::testing::pages::PAGE;
 use crate::units::ByteCount;
 
@@ -128,7 +129,7 @@ impl HostFile for MemFile {
         self.with(|file| Ok(ByteCount(file.now.held_pages() * PAGE)))
     }
     fn relock(&self, access: Access) -> io::Result<()> {
-        let mut lock = self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lock = lock(&self.lock);
         let mut state = self.host.state();
         state.alive()?;
         state.lock_file(self.id, Some(*lock), access)?;
@@ -139,7 +140,7 @@ impl HostFile for MemFile {
 
 impl Drop for MemFile {
     fn drop(&mut self) {
-        let access = *self.lock.lock().unwrap_or_else(PoisonError::into_inner);
+        let access = *lock(&self.lock);
         let mut state = self.host.state();
         if let Ok(file) = self.file(&mut state) {
             file.unlock(access);

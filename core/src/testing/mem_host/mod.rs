@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::host_file::{Access, Host, HostEntry, HostFile, HostLock, SharedHost};
+use crate::locks::lock;
 use crate::units::ByteCount;
 
 mod file;
@@ -84,7 +85,7 @@ impl MemHost {
 
     fn state(&self) -> MutexGuard<'_, State> {
         // A test thread that panicked must not hide its message behind others' panics.
-        self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        lock(&self.0)
     }
 
     /// Changing steps so far: every write, set_len, punch, flush, create, rename, remove and flush_dir is one.

@@ -3,13 +3,14 @@
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::arguments::{arguments, monitor};
 use super::picture::picture;
 use super::process::Process;
+use crate::locks::lock;
 use crate::snapshot::{Configuration, WorkloadProfile};
 use crate::units::ByteCount;
 use crate::vm::{Places, Result, VmError};
@@ -56,7 +57,7 @@ impl Qemu {
     /// The same, looked for once by each process: what works here doesn't change meanwhile.
     pub(in crate::vm) fn known(folder: &Path) -> Result<Self> {
         static KNOWN: Mutex<Option<Qemu>> = Mutex::new(None);
-        let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&KNOWN);
         match &*known {
             Some(known) => Ok(known.clone()),
             None => Ok(known.insert(Self::find(folder)?).clone()),

@@ -6,7 +6,7 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -14,6 +14,7 @@ use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
 use super::qmp::{self, Qmp};
+use crate::locks::lock;
 use crate::vm::{Ended, Result, VmError};
 
 /// What QEMU does at once is given so long, on a computer that is busy.
@@ -42,10 +43,6 @@ enum Who {
     Child(Mutex<Child>),
     /// A process that was killed had started it. It is there as long as the connection is.
     Adopted(Pid),
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Keeps the end of what a process says until it ends.

@@ -5,11 +5,13 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
+
+use crate::locks::lock;
 
 /// Longest line that is taken: QEMU's longest answers (its own schema) have less than a tenth of it.
 const LINE_MAX: u64 = 16 << 20;
@@ -77,10 +79,6 @@ struct State {
     answers: BTreeMap<u64, Option<Value>>,
     events: VecDeque<QmpEvent>,
     ended: Option<String>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Heard {

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -20,6 +20,7 @@ use super::save::{Migration, Save, Saved, forgotten, prepare};
 use crate::chain::BlockDevice;
 use crate::disk::DiskError;
 use crate::host_file::{Access, Host, HostFile, OsHost};
+use crate::locks::lock;
 use crate::nbd::{Export, Server};
 use crate::snapshot::{Configuration, DiskConfig};
 use crate::units::ByteCount;
@@ -139,7 +140,7 @@ impl Running {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     /// Takes in what QEMU told of itself.

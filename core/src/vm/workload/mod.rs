@@ -27,7 +27,7 @@ mod ticks;
 mod verify;
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 pub use running::Running;
@@ -40,6 +40,7 @@ use self::state::{Entry, Header, WorkerState};
 use super::{Frame, Result, Setup, VmError, WorkloadCounters};
 use crate::chain::BlockDevice;
 use crate::clock::SharedClock;
+use crate::locks::lock;
 use crate::memory::{self, GuestMemory, PAGE_SIZE};
 use crate::snapshot::WorkloadProfile;
 use crate::units::ByteCount;
@@ -49,10 +50,6 @@ const WORKERS: usize = PICTURE_WORKER + 1;
 const MOST_WORDS: usize = 16;
 /// Units that are read at once where all are read (1 MiB).
 const READ_UNITS: u64 = 256;
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 /// How fast a worker goes.
 #[derive(Debug, Clone, Copy, PartialEq)]

@@ -8,8 +8,9 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::super::{Frame, Guest, MemorySave, Result, Setup, VmError, WorkloadCounters};
-use super::{Pace, WORKERS, Workload, lock};
+use super::{Pace, WORKERS, Workload};
 use crate::host_file::HostFile;
+use crate::locks::lock;
 use crate::memory::Capture;
 
 /// How often the machine flushes its disks.
@@ -53,7 +54,7 @@ impl Drop for Inside<'_> {
 
 impl Gate {
     fn lock(&self) -> MutexGuard<'_, GateState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 
     fn wait<'a>(
