@@ -181,7 +181,7 @@ impl Verb {
                 format!("Delete {}…", view.ticked_in(&machine.state.machine).len())
             }
             Self::Merge => {
-                match text::estimate(machine.figures.due_total.time).filter(|_| machine.figures.due_total.merges > 0) {
+                match text::estimate_short(machine.figures.due_total.time).filter(|_| machine.figures.due_total.merges > 0) {
                     Some(time) => format!("Merge due · {time}"),
                     None => plain(),
                 }

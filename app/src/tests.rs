@@ -412,6 +412,26 @@ fn ten_thousand_snapshots_are_drawn_by_what_is_in_sight() {
 }
 
 #[test]
+fn the_toolbar_stays_where_it_is_when_a_merges_time_becomes_known() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let counted = fabricated::sql02(folder.path());
+    let counting = MachineState { census: Default::default(), ..counted.clone() };
+    let mut events = fabricated::events(folder.path());
+    events.push(Event::Machine(std::sync::Arc::new(counting)));
+    let (mut window, fake) = window([1280.0, 800.0], 1.0, egui::Theme::Dark, events);
+    window.run_steps(4);
+    window.get_by_label_contains("SQL02, machine").click();
+    window.run_steps(4);
+    let button = |window: &Window, label| window.get_by_role_and_label(egui::accesskit::Role::Button, label).rect();
+    let (merge, stop) = (button(&window, "Merge due…"), button(&window, "Stop"));
+    fake.events.borrow_mut().push_back(Event::Machine(std::sync::Arc::new(counted)));
+    window.run_steps(4);
+    let mut timed = window.query_all_by_label_contains("Merge due ·");
+    let timed = timed.find(|node| node.accesskit_node().role() == egui::accesskit::Role::Button).expect("the time is known");
+    assert_eq!((timed.rect(), button(&window, "Stop")), (merge, stop), "{:?}", timed.accesskit_node().label());
+}
+
+#[test]
 fn a_machine_that_waits_for_room_says_so_everywhere() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     fabricated::write_screens(folder.path());

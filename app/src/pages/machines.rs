@@ -250,8 +250,8 @@ fn toolbar(ui: &mut Ui, machine: &MachineEntry, model: &Model, view: &mut View, 
             let enabled = verb.enabled(model, view);
             let kind = if verb == Verb::Take || verb == Verb::Adopt { Kind::Primary } else { Kind::Usual };
             // The time comes when the blocks are counted: nobody must hit Pause instead of Stop then.
-            let other = if verb == Verb::Merge { "Merge due · under 1 s" } else { "" };
-            let response = widgets::button_with_room(ui, kind, verb.label(model, view), other, enabled.is_ok());
+            let other = if verb == Verb::Merge { format!("Merge due · {}", text::ESTIMATE_SHORT) } else { String::new() };
+            let response = widgets::button_with_room(ui, kind, verb.label(model, view), &other, enabled.is_ok());
             if enabled.is_ok() && (response.hovered() || response.has_focus()) {
                 played = tree::played_by(verb, machine, model, view);
             }

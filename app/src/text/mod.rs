@@ -8,7 +8,9 @@ mod zone;
 
 pub use advice::{Advised, advice, freeable, no_room};
 pub use apply::{apply, back_in_time};
-pub use outcome::{Said, deletion, deletion_row, estimate, estimate_long, merge, orders, reads_change, to_move};
+pub use outcome::{
+    ESTIMATE_SHORT, Said, deletion, deletion_row, estimate, estimate_long, estimate_short, merge, orders, reads_change, to_move,
+};
 pub use zone::Zone;
 
 use std::path::Path;

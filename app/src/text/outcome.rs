@@ -30,6 +30,23 @@ pub fn estimate(e: Option<Estimate>) -> Option<String> {
     Some(if e.basis.is_guess() { about(seconds(e.p50)) } else { middle })
 }
 
+/// "~2 min": a guess in the largest unit alone, without the wave where merges have told it.
+pub fn estimate_short(e: Option<Estimate>) -> Option<String> {
+    let e = e?;
+    let s = seconds(e.p50).as_secs_f64().round() as u64;
+    let (count, unit) = match s {
+        0 => return Some("< 1 s".into()),
+        1..60 => (s, "s"),
+        60..3570 => ((s + 30) / 60, "min"),
+        3570..172_800 => ((s + 1800) / 3600, "h"),
+        _ => ((s + 43_200) / 86_400, "days"),
+    };
+    Some(format!("{}{count} {unit}", if e.basis.is_guess() { "~" } else { "" }))
+}
+
+/// As wide as any.
+pub const ESTIMATE_SHORT: &str = "~00 min";
+
 /// "1 min 30 s (1 min 10 s to 2 min)", or "about 1 min, a guess from a short probe".
 pub fn estimate_long(e: Option<Estimate>) -> String {
     let Some(e) = e else { return "time not known yet".into() };
@@ -199,6 +216,17 @@ mod tests {
 
     use super::*;
     use crate::model::fabricated;
+
+    #[test]
+    fn a_short_estimate_has_one_unit() {
+        let said = |p50, basis| estimate_short(Some(Estimate { p50, p10: p50, p90: p50, basis })).unwrap();
+        let told = |p50| said(p50, Basis::Merges(3));
+        assert_eq!([0.2, 1.0, 59.4, 59.6, 89.0, 91.0].map(told), ["< 1 s", "1 s", "59 s", "1 min", "1 min", "2 min"]);
+        assert_eq!([3569.0, 3570.0, 5400.0, 172_799.0].map(told), ["59 min", "1 h", "2 h", "48 h"]);
+        assert_eq!([172_800.0, 2.5 * 86_400.0].map(told), ["2 days", "3 days"]);
+        assert_eq!(said(79.0, Basis::Probe), "~1 min");
+        assert_eq!(estimate_short(None), None);
+    }
 
     /// A deletion that frees so much of one disk and so much memory, while two branches read another disk.
     fn held_by_two(disk: u64, memory: u64) -> DeletionCost {

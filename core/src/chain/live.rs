@@ -352,15 +352,15 @@ impl LiveRun {
         self.routing.iter().for_each(|routing| routing.flushed());
     }
 
-    /// Marks stretches of an image of the run. What the machine writes to the target from now on counts only with
-    /// the mark: a flush that follows covers it.
+    /// Marks stretches of an image of the run. Where the machine writes to the run, what it writes to the target from now
+    /// on counts only with the mark: a flush that follows covers it. Other flushes needn't wait for the mark's.
     ///
     /// # Errors
     /// Where the image's file fails.
     pub fn release(&self, image: usize, stretches: &[(u64, u64)]) -> Result<Released> {
         let links = self.chain.map.links();
         let link = &links[self.run.start + image];
-        if self.flaw == Flaw::Marks {
+        if self.flaw == Flaw::Marks || !self.is_written() {
             return link.image.release(stretches);
         }
         let _flushing = lock(&self.chain.flushing);

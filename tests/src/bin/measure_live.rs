@@ -34,8 +34,8 @@ use snaptree_tests::peer::{their_chain, their_layer};
 use snaptree_tests::storage_daemon::{NbdClient, StorageDaemon};
 
 const MIB: u64 = 1 << 20;
-/// Data moved in one step, as the engine's job does it under a running machine.
-const LIVE_STEP: ByteCount = ByteCount::mib(16);
+/// Some of what the guest of the random writes changes lies so near to what is being moved.
+const NEAR: u64 = 32 * MIB;
 /// What the guest of the latencies writes before each flush.
 const WRITE: u64 = 4096;
 
@@ -113,7 +113,7 @@ fn merge(machine: &mut Machine, limit: Option<ByteRate>, shared: &Shared) -> Res
     let plan = merge::plan(&counted.facts(), &run)?;
     ensure!(plan.is_written, "the machine must write to the top of what is merged");
     let mut execution = Execution::begin_live(store, &plan, clock.now(), &machine.chain)?;
-    let mut pace = Pace::new(plan.batch.min(LIVE_STEP));
+    let mut pace = Pace::live(plan.batch);
     let mut limit = RateLimit::new(limit);
     let mut twice;
     let done = loop {
@@ -188,7 +188,7 @@ impl Latency {
         let (mut random, mut latencies, began) = (Random::new(seed), Vec::new(), Instant::now());
         let mut bytes = vec![0; WRITE as usize];
         while began.elapsed() < time {
-            let near = random.chance(1, 8).then(|| place(began.elapsed()) + random.below(2 * LIVE_STEP.0));
+            let near = random.chance(1, 8).then(|| place(began.elapsed()) + random.below(NEAR));
             let offset = near.unwrap_or_else(|| random.below(self.size())).min(self.size() - WRITE) / WRITE * WRITE;
             random.fill(&mut bytes);
             let one = Instant::now();

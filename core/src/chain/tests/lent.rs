@@ -58,3 +58,31 @@ fn a_run_that_cannot_be_lent_is_frozen_as_before() {
     let writable: Vec<bool> = chain.images().iter().map(|image| image.is_writable()).collect();
     assert_eq!(writable, [false, false, true]);
 }
+
+/// Changing steps of a flush after a sector of the leaf was written over, while a mark in the middle isn't durable yet,
+/// beside those without one.
+fn steps_of_flushes(run: std::ops::Range<usize>) -> (u64, u64) {
+    let host = MemHost::new();
+    let chain = chain(&host);
+    let flush = || {
+        let before = host.steps();
+        chain.write_at(&[2; 512], 512).unwrap();
+        chain.flush().unwrap();
+        host.steps() - before
+    };
+    let run = LiveRun::begin(&chain, run, 0, false).unwrap();
+    flush();
+    let without = flush();
+    let _ = run.release(1, &[(0, 512)]).unwrap();
+    let with = flush();
+    run.end().unwrap();
+    (with, without)
+}
+
+#[test]
+fn a_flush_covers_marks_only_where_the_run_is_written() {
+    let (with, without) = steps_of_flushes(0..2);
+    assert_eq!((with, without), (2, 2), "a write and a flush");
+    let (with, without) = steps_of_flushes(0..3);
+    assert!(with > without, "{with} steps, {without} without a mark");
+}

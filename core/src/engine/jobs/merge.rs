@@ -14,9 +14,6 @@ use crate::snapshot::{DiskId, MachineId, Tree};
 use crate::store::HistoryRecord;
 use crate::units::{ByteCount, ByteRate};
 
-/// Data moved in one step while the machine runs, where it flushes what it writes: that waits for what a step flushes.
-const LIVE_STEP: ByteCount = ByteCount::mib(16);
-
 /// A merge that is to end by some time ends so much before, beside what a step takes.
 const END_MARGIN: TimeDelta = TimeDelta::milliseconds(500);
 
@@ -97,7 +94,7 @@ impl Merge {
             None => Execution::begin(store, &plan, now)?,
             Some(chain) => Execution::begin_live(store, &plan, now, chain)?,
         };
-        let pace = Pace::new(if running.is_some() { plan.batch.min(LIVE_STEP) } else { plan.batch });
+        let pace = if running.is_some() { Pace::live(plan.batch) } else { Pace::new(plan.batch) };
         let guest_before = running.map_or(ByteCount::ZERO, Running::written);
         Ok(Some(UnderWay { plan, execution, pace, guest_before, worked: Duration::ZERO, estimated_seconds }))
     }
