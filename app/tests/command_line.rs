@@ -195,10 +195,13 @@ fn a_parent_outside_is_reached_only_where_it_is_allowed() {
     folder("leaf");
     home.done(&["disk", "create", "base/a.vhdx", "--size", "4M"]);
     home.done(&["disk", "create", "leaf/b.avhdx", "--parent", "base/a.vhdx"]);
-    home.ends(1, &["disk", "hash", "leaf/b.avhdx"]);
-    let told = home.run(&["disk", "hash", "leaf/b.avhdx"]).stderr;
-    assert!(String::from_utf8_lossy(&told).trim_end().ends_with("open one with both in it (--parents-in DIR)"));
-    home.done(&["disk", "hash", "leaf/b.avhdx", "--parents-in", "base"]);
+    for verb in ["hash", "info", "inspect"] {
+        let output = home.run(&["disk", verb, "leaf/b.avhdx"]);
+        let told = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{told}");
+        assert!(told.trim_end().ends_with("open one with both in it (--parents-in DIR)"), "{verb}: {told}");
+        home.done(&["disk", verb, "leaf/b.avhdx", "--parents-in", "base"]);
+    }
 }
 
 /// All files below a folder whose names end so.

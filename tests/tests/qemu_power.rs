@@ -265,16 +265,18 @@ fn nothing_flushed_is_lost_with_the_power() -> Result<()> {
             lab.make_due(&format!("round {seed}"))?;
         }
         lab.writes(8)?;
+        // Where the first of a kind had ended before, the second is cut off earlier for certain.
+        let within = |kind, changes| if seed > 2 && cut_short[kind] == 0 { changes / 3 } else { changes };
         let (command, changes) = match during {
             During::Rest => (None, random.below(60)),
             During::Take => {
                 let label = format!("round {seed}");
                 (
                     Some(Command::Take { machine: lab.machine.machine, label, note: String::new(), memory: true }),
-                    random.below(take),
+                    random.below(within("take", take)),
                 )
             }
-            During::Merge => (Some(lab.merge()), random.below(merge)),
+            During::Merge => (Some(lab.merge()), random.below(within("merge", merge))),
         };
         let is_short = lab.is_cut_short(command, changes);
         match during {

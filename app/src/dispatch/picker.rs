@@ -2,6 +2,7 @@
 //! file, and its manager of services.
 
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 use snaptree_core::vm::qemu::OtherFormat;
@@ -12,6 +13,11 @@ use crate::{text, viewer};
 
 /// How the names of images end.
 const IMAGES: &[&str] = &["vhdx", "avhdx", "vhd", "avhd"];
+
+/// A dialog of the system's that ends sooner was never shown: nobody is that quick.
+const SHOWN: Duration = Duration::from_millis(300);
+const NOT_SHOWN: &str = "The system can't show its dialog for choosing files. Type the path, or use the command line; on \
+                         Debian and Ubuntu it comes with xdg-desktop-portal-gtk, or with zenity.";
 
 /// What came of a dialog.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -99,8 +105,10 @@ impl Picker {
         let sender = self.sender.clone();
         let ctx = ctx.cloned();
         std::thread::spawn(move || {
+            let began = Instant::now();
+            let picked = dialog().or_else(|| (began.elapsed() < SHOWN).then(|| Picked::Told(Err(NOT_SHOWN.into()))));
             // The window may be gone by now; then nobody waits for it.
-            let _ = sender.send(dialog());
+            let _ = sender.send(picked);
             if let Some(ctx) = ctx {
                 ctx.request_repaint();
             }
@@ -112,5 +120,28 @@ impl Picker {
         let answer = self.receiver.try_recv().ok()?;
         self.open = false;
         answer
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn comes_of(dialog: impl FnOnce() -> Option<Picked> + Send + 'static) -> Option<Picked> {
+        let mut picker = Picker::default();
+        picker.beside(None, dialog);
+        let answer = picker.receiver.recv_timeout(Duration::from_secs(60)).expect("it ends");
+        picker.sender.send(answer).expect("it is there");
+        picker.poll()
+    }
+
+    #[test]
+    fn a_dialog_that_cannot_be_shown_is_told_of_and_a_cancelled_one_is_not() {
+        assert_eq!(comes_of(|| None), Some(Picked::Told(Err(NOT_SHOWN.into()))));
+        let cancelled = || {
+            std::thread::sleep(SHOWN);
+            None
+        };
+        assert_eq!(comes_of(cancelled), None);
     }
 }

@@ -1,6 +1,7 @@
 //! `disk inspect`: what is inside an image, and below it.
 
 use snaptree_core::chain::{BlockMap, Blocks, Inspected, Square, inspect as look};
+use snaptree_core::host_file::Access;
 use snaptree_core::units::ByteCount;
 
 use super::Image;
@@ -20,7 +21,8 @@ pub fn inspect(image: &Image, output: &Output) -> Done {
         lines.extend(seen.broken.iter().map(|why| format!("The chain is broken: {why}")));
         lines
     });
-    seen.broken.map_or(Ok(()), |why| Err(Failure::failed(why)))
+    // As the other verbs say it, with what can be done.
+    seen.broken.map_or(Ok(()), |why| Err(image.open(Access::Look).err().unwrap_or_else(|| Failure::failed(why))))
 }
 
 fn of_image(image: &Inspected) -> Vec<String> {

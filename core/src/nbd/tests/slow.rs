@@ -77,7 +77,7 @@ impl BlockDevice for Slow {
     fn flush(&self) -> disk::Result<()> {
         self.flushes.fetch_add(1, Ordering::SeqCst);
         if let Some(gate) = &self.gate {
-            let _ = lock(&gate).recv();
+            let _ = lock(gate).recv();
         }
         self.ended.store(true, Ordering::SeqCst);
         self.outcome()
