@@ -382,7 +382,7 @@ fn show(client: &mut Client, name: &str, output: &Output) -> Done {
             lines.push(format!("No room    {}.", no_room(short.free, short.go_on_free)));
             lines.push(format!("           {}.", text::freeable(&short.freeable)));
         }
-        lines.extend([format!("Folder     {}", m.folder.display()), format!("Memory     {}", bytes(m.memory))]);
+        lines.extend([format!("Folder     {}", m.folder.display()), format!("Memory     {}", text::memory(m.memory))]);
         lines.extend(m.hardware.iter().map(|hardware| format!("Hardware   {}", text::hardware(hardware))));
         if let Some(outside) = &m.outside {
             let by = if outside.accelerated { "the processor itself (KVM)" } else { "emulation, which is many times slower" };

@@ -54,8 +54,12 @@ fn of_folder(folder: &Path, output: &Output) -> Done {
     output.say(&data, || {
         let mut lines = Vec::new();
         for (shown, facts) in trees.iter().zip(&data.machines) {
+            let memory = match facts.memory {
+                ByteCount::ZERO => "memory not known".into(),
+                known => format!("{} of memory", bytes(known)),
+            };
             let processors = facts.processors.map_or_else(String::new, |n| format!("{}, ", count(n as usize, "processor")));
-            lines.push(format!("{}: {processors}{} of memory", shown.json.machine, bytes(facts.memory)));
+            lines.push(format!("{}: {processors}{memory}", shown.json.machine));
             lines.extend(shown.lines());
             lines.push(String::new());
         }

@@ -8,7 +8,9 @@ pub use verbs::{command_of, step};
 
 use std::path::{Path, PathBuf};
 
+use snaptree_core::disk::ImageFormat;
 use snaptree_core::engine::{Command, EngineHandle, Event, Mode, Refusal, Request, RequestId, powershell};
+use snaptree_core::vm::qemu::OtherFormat;
 
 use crate::action::Action;
 use crate::dialogs::{Dialog, PickFor};
@@ -84,7 +86,10 @@ impl Dispatch {
 
     fn picked(&mut self, why: PickFor, path: PathBuf, model: &mut Model, view: &mut View) {
         match (why, &mut view.dialog) {
-            (PickFor::OpenFolder, _) => self.run(Action::OpenPath(path), model, view, None),
+            (PickFor::OpenFolder, Some(Dialog::OpenFolder(_))) => {
+                view.dialog = None;
+                self.run(Action::OpenPath(path), model, view, None);
+            }
             (PickFor::Import, Some(Dialog::Import(import))) => import.chosen(&path),
             (_, Some(Dialog::Convert(convert))) => convert.chosen(why, &path),
             (_, Some(Dialog::Inspect(inspect))) => inspect.chosen(why, &path),
@@ -179,10 +184,8 @@ impl Dispatch {
                 self.ask(Command::Job { machine, action }, Mode::Do, id, model);
             }
             Action::OpenPath(path) => {
-                let folder =
-                    if path.extension().is_some() { path.parent().map_or(path.clone(), Path::to_path_buf) } else { path };
                 let id = self.name();
-                self.ask(Command::OpenFolder(folder), Mode::Do, id, model);
+                self.ask(Command::OpenFolder(folder_of(path)), Mode::Do, id, model);
             }
             Action::CopyPowerShell(command) => {
                 let machine = model.machine(command.machine()).map(|entry| (&*entry.state.machine, &*entry.state.folder));
@@ -225,4 +228,47 @@ fn is_about_the_tree(command: &Command) -> bool {
         command,
         Command::Apply { .. } | Command::Delete { .. } | Command::Merge { .. } | Command::Undelete { .. } | Command::UndoApply(_)
     )
+}
+
+/// A folder as it is; of an image or a configuration, by its name, the folder that it lies in.
+fn folder_of(path: PathBuf) -> PathBuf {
+    let extension = path.extension().unwrap_or_default();
+    let is_configuration = ["vmcx", "vmrs", "xml"].iter().any(|known| extension.eq_ignore_ascii_case(known));
+    let is_file = is_configuration || ImageFormat::of_name(&path).is_some() || OtherFormat::of(&path).is_some();
+    if is_file { path.parent().map_or(path.clone(), Path::to_path_buf) } else { path }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::fabricated;
+    use crate::tests::Fake;
+
+    #[test]
+    fn a_folder_that_was_chosen_is_opened_and_the_dialog_is_gone() {
+        let fake = Fake::default();
+        let mut dispatch = Dispatch::new(Box::new(fake.clone()));
+        let mut model = Model::new(fabricated::today(), chrono::FixedOffset::east_opt(0).expect("UTC"));
+        let mut view = View::default();
+        view.dialog = Some(Dialog::OpenFolder(String::new()));
+        dispatch.picked(PickFor::OpenFolder, "/vms/of 2019.old".into(), &mut model, &mut view);
+        assert!(view.dialog.is_none());
+        assert_eq!(fake.done(), [Command::OpenFolder("/vms/of 2019.old".into())]);
+        // Whoever has closed the dialog meanwhile wants none.
+        dispatch.picked(PickFor::OpenFolder, "/vms".into(), &mut model, &mut view);
+        assert_eq!(fake.done().len(), 1);
+    }
+
+    #[test]
+    fn of_a_file_its_folder_is_opened() {
+        for (path, folder) in [
+            ("/vms/a.AVHDX", "/vms"),
+            ("/vms/a.qcow2", "/vms"),
+            ("/vms/a.vmcx", "/vms"),
+            ("/vms/v1.2", "/vms/v1.2"),
+            ("/vms", "/vms"),
+        ] {
+            assert_eq!(folder_of(path.into()), Path::new(folder));
+        }
+    }
 }

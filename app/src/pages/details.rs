@@ -215,7 +215,7 @@ fn now(ui: &mut Ui, machine: &MachineEntry, model: &Model, view: &mut View) {
     if let Some(processors) = machine.state.processors {
         figure_line(ui, "Processors", &processors.to_string(), false);
     }
-    figure_line(ui, "Memory", &text::bytes(configuration.memory), false);
+    figure_line(ui, "Memory", &text::memory(configuration.memory), false);
     for disk in &configuration.disks {
         figure_line(ui, &disk.id.0, &text::bytes(disk.size), false);
     }
@@ -363,7 +363,7 @@ fn compare(ui: &mut Ui, machine: &MachineEntry, model: &Model, view: &View, othe
     }
     let kept = |memory| if memory { "saved" } else { "not saved" }.to_owned();
     pair(ui, "Memory", kept(a.2), kept(b.2));
-    pair(ui, "Memory size", text::bytes(a.1.memory), text::bytes(b.1.memory));
+    pair(ui, "Memory size", text::memory(a.1.memory), text::memory(b.1.memory));
     pair(ui, "Disks", a.1.disks.len().to_string(), b.1.disks.len().to_string());
     ui.add_space(6.0);
     ui.weak("Select a row to end the comparison.");

@@ -19,7 +19,10 @@ pub fn show(ui: &mut Ui, actions: &mut Vec<Action>) {
             ui.add_space(26.0);
             for (verb, says) in [
                 (Verb::Demo, "A small library made by really taking, spoiling, applying and deleting."),
-                (Verb::OpenFolder, "Look at VHDX files where they are. Nothing is changed."),
+                (
+                    Verb::OpenFolder,
+                    "Look at VHD and VHDX files, or at a machine of Hyper-V's, where they are. Nothing is changed.",
+                ),
                 (Verb::CreateMachine, "A new machine with a disk and memory, to take snapshots of."),
             ] {
                 if card(ui, verb.entry().label.trim_end_matches('…'), says) {
@@ -28,7 +31,9 @@ pub fn show(ui: &mut Ui, actions: &mut Vec<Action>) {
                 ui.add_space(4.0);
             }
             ui.add_space(12.0);
-            ui.label(RichText::new("Or drop a folder or VHDX files onto this window.").font(theme::small()).color(p.weak));
+            ui.label(
+                RichText::new("Or drop a folder, or VHD and VHDX files, onto this window.").font(theme::small()).color(p.weak),
+            );
         });
     });
 }

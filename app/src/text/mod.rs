@@ -99,6 +99,11 @@ pub fn duration(d: Duration) -> String {
     }
 }
 
+/// "2.0 GiB", or that it isn't known.
+pub fn memory(size: ByteCount) -> String {
+    if size == ByteCount::ZERO { "not known".into() } else { bytes(size) }
+}
+
 /// "7 ms", for figures below a second.
 pub fn short_duration(d: Duration) -> String {
     match d.as_micros() {

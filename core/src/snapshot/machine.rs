@@ -62,7 +62,7 @@ pub struct DiskConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Configuration {
-    /// Memory, a multiple of 4 KiB.
+    /// Memory, a multiple of 4 KiB; zero where nobody knows.
     pub memory: ByteCount,
     /// The disks, in order.
     pub disks: Vec<DiskConfig>,

@@ -17,7 +17,7 @@ use crate::snapshot::{
 use crate::units::ByteCount;
 
 /// Memory of a machine of which only the disk is known.
-pub const MEMORY_UNKNOWN: ByteCount = ByteCount::mib(64);
+pub const MEMORY_UNKNOWN: ByteCount = ByteCount::ZERO;
 
 /// Bytes of a stranger's text that a label takes.
 const LABEL_MAX: usize = 160;
