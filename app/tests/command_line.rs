@@ -202,6 +202,8 @@ fn a_parent_outside_is_reached_only_where_it_is_allowed() {
         assert!(told.trim_end().ends_with("open one with both in it (--parents-in DIR)"), "{verb}: {told}");
         home.done(&["disk", verb, "leaf/b.avhdx", "--parents-in", "base"]);
     }
+    let tree = home.ends(0, &["tree", "--folder", "base"]);
+    assert!(tree.starts_with("a: memory not known\n"), "{tree}");
 }
 
 /// All files below a folder whose names end so.

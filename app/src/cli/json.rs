@@ -21,7 +21,8 @@ use crate::text;
 pub const HELP: &str = "\
 Exit status: 0 done, 1 failed, 2 wrong usage, 3 refused by a rule.
 
-With --json a call prints one document. Sizes are bytes, times are seconds, instants are UTC.
+With --json a call prints one document. Sizes are bytes, times are seconds, instants are UTC. A machine's memory is 0 where
+nobody knows it.
   any failure            {error: {kind: failed|usage|rule, reason}}
   --what-if              {plan: \"other\" or {take|apply|delete|merge|empty_trash|remove: {figures}}}
   machine list           [{name, id, power, kind, place, folder, disks: [{disk, size}], memory, hardware, outside,

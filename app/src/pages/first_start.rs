@@ -19,10 +19,7 @@ pub fn show(ui: &mut Ui, actions: &mut Vec<Action>) {
             ui.add_space(26.0);
             for (verb, says) in [
                 (Verb::Demo, "A small library made by really taking, spoiling, applying and deleting."),
-                (
-                    Verb::OpenFolder,
-                    "Look at VHD and VHDX files, or at a machine of Hyper-V's, where they are. Nothing is changed.",
-                ),
+                (Verb::OpenFolder, "VHD and VHDX files, or a Hyper-V machine, in place. Nothing is changed."),
                 (Verb::CreateMachine, "A new machine with a disk and memory, to take snapshots of."),
             ] {
                 if card(ui, verb.entry().label.trim_end_matches('…'), says) {

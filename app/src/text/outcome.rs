@@ -44,8 +44,8 @@ pub fn estimate_short(e: Option<Estimate>) -> Option<String> {
     Some(format!("{}{count} {unit}", if e.basis.is_guess() { "~" } else { "" }))
 }
 
-/// As wide as any.
-pub const ESTIMATE_SHORT: &str = "~00 min";
+/// As wide as any of less than a hundred days.
+pub const ESTIMATE_SHORT: &str = "~00 days";
 
 /// "1 min 30 s (1 min 10 s to 2 min)", or "about 1 min, a guess from a short probe".
 pub fn estimate_long(e: Option<Estimate>) -> String {
