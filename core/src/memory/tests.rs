@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use uuid::Uuid;
 
@@ -156,8 +156,13 @@ fn a_writer_without_room_waits_for_the_saver() {
                 written.fetch_add(1, Ordering::Relaxed);
             }
         });
-        thread::sleep(Duration::from_millis(200));
-        let before = written.load(Ordering::Relaxed);
+        // Until the place for originals is full: then it stands still.
+        let (began, mut before) = (Instant::now(), 0);
+        while before == 0 || written.load(Ordering::Relaxed) > before {
+            assert!(began.elapsed() < Duration::from_secs(60), "it writes on and on");
+            before = written.load(Ordering::Relaxed);
+            thread::sleep(Duration::from_millis(200));
+        }
         assert!(before < pages, "the place for originals is bounded");
         while !capture.step(ByteCount::mib(1)).unwrap().finished {}
     });

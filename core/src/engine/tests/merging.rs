@@ -90,7 +90,7 @@ fn other_commands_come_in_while_a_running_machine_is_merged() {
     let (machine, taken) = running(&mut bench, busy(), 4);
     delete(&mut bench, machine, &taken[1..]);
     let was = bench.content(machine, Some(taken[0]));
-    let slow = Some(ByteRate(8e6));
+    let slow = Some(ByteRate(256.0 * 1024.0));
     let merge = bench.submit(Command::Merge { machine, disk: None, limit: slow, until: None }, Mode::Do);
     bench.pass(Duration::from_millis(300));
     let busy = bench.ask(Command::Merge { machine, disk: None, limit: None, until: None }).expect_err("one is under way");

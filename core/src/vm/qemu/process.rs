@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::Read;
+use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
@@ -10,7 +11,8 @@ use std::sync::{Arc, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal};
 use serde_json::{Value, json};
 
 use super::qmp::{self, Qmp};
@@ -41,8 +43,9 @@ pub(super) struct Process {
 enum Who {
     /// This process has started it.
     Child(Mutex<Child>),
-    /// A process that was killed had started it. It is there as long as the connection is.
-    Adopted(Pid),
+    /// A process that was killed had started it: the kernel's handle of it, which never becomes another one's. Its
+    /// connection ends a little before it does, and its sockets are there until then.
+    Adopted(OwnedFd),
 }
 
 /// Keeps the end of what a process says until it ends.
@@ -98,9 +101,11 @@ impl Process {
         if peer.uid != rustix::process::geteuid() {
             return Err(VmError::Refused("QEMU's monitor is somebody else's".into()));
         }
+        // Its number could have become another one's by then only if the connection had ended; then nothing is asked of it.
+        let handle = rustix::process::pidfd_open(peer.pid, PidfdFlags::empty()).map_err(|error| failed(error.into()))?;
         let qmp = Qmp::over(monitor).map_err(VmError::from)?;
         qmp.ask("qmp_capabilities", json!({}), ADOPT)?;
-        Ok(Self { who: Who::Adopted(peer.pid), held: AtomicBool::new(false), said: Arc::default(), qmp })
+        Ok(Self { who: Who::Adopted(handle), held: AtomicBool::new(false), said: Arc::default(), qmp })
     }
 
     /// From now on it ends with this.
@@ -131,15 +136,20 @@ impl Process {
         }
     }
 
-    /// Waits for its end; whether it came.
+    /// Waits until it is gone, with all that it had open; whether it is.
     pub fn wait(&self, limit: Duration) -> bool {
         let until = Instant::now() + limit;
         loop {
-            if self.ended().is_some() {
-                return true;
-            }
-            if Instant::now() >= until {
-                return false;
+            let gone = match &self.who {
+                Who::Child(child) => matches!(lock(child).try_wait(), Ok(Some(_))),
+                // It can be read once the process has ended: pidfd_open(2).
+                Who::Adopted(handle) => {
+                    let mut handles = [PollFd::new(handle, PollFlags::IN)];
+                    matches!(poll(&mut handles, Some(&Timespec::default())), Ok(1))
+                }
+            };
+            if gone || Instant::now() >= until {
+                return gone;
             }
             thread::sleep(Duration::from_millis(2));
         }
@@ -160,12 +170,10 @@ impl Process {
                 let _ = lock(child).kill();
                 let _ = lock(child).wait();
             }
-            // While the connection is there, the number is still its own.
-            Who::Adopted(pid) if self.qmp.ended().is_none() => {
-                let _ = rustix::process::kill_process(*pid, Signal::KILL);
+            Who::Adopted(handle) => {
+                let _ = rustix::process::pidfd_send_signal(handle, Signal::KILL);
                 self.wait(AT_ONCE);
             }
-            Who::Adopted(_) => {}
         }
     }
 }

@@ -230,7 +230,10 @@ fn a_restored_machine_that_runs_on_threads_has_the_same_future_too() {
     memory::save(machine.memory(), file.clone(), Uuid::nil(), setup.clock.clone()).unwrap();
     let then = copies(&disks);
     let running = Running::start(Setup { disks: as_devices(&then), saved_memory: Some(file), ..setup.clone() }).unwrap();
-    std::thread::sleep(Duration::from_millis(150));
+    let patience = std::time::Instant::now() + Duration::from_secs(10);
+    while running.frame().generation < machine.frame().generation + 5 && std::time::Instant::now() < patience {
+        std::thread::sleep(Duration::from_millis(10));
+    }
     running.pause();
     let frame = running.frame();
     assert!(frame.generation > machine.frame().generation);
