@@ -122,11 +122,9 @@ impl RunMerge {
                 Phase::Shadowed(Shadowed::new(&self.images, self.target, self.size))
             }
             Phase::Shadowed(shadowed) => {
-                let released = shadowed.step(&self.images, self.live.as_ref(), self.at_once, self.rules)?;
+                let hidden = shadowed.step(&self.images, self.rules)?;
                 let ended = shadowed.ended();
-                for (image, released) in released {
-                    self.give_back(image, released)?;
-                }
+                self.drop_hidden(&hidden)?;
                 if !ended {
                     return Ok(true);
                 }
@@ -215,6 +213,22 @@ impl RunMerge {
                 image.flush()?;
             }
         }
+        Ok(())
+    }
+
+    /// Per image, what nothing shows: its place comes back without copying.
+    fn drop_hidden(&mut self, hidden: &[Vec<(u64, u64)>]) -> Result<()> {
+        let places: Vec<usize> = (0..hidden.len()).filter(|place| !hidden[*place].is_empty()).collect();
+        if places.is_empty() {
+            return Ok(());
+        }
+        self.live.as_ref().map_or(Ok(()), LiveRun::flush_top)?;
+        let given_back = together(places, self.at_once, |place| {
+            let released = self.images[place].release(&hidden[place])?;
+            self.images[place].flush()?;
+            self.punch(place, released)
+        })?;
+        self.progress.given_back += given_back.into_iter().map(|(_, given_back)| given_back).sum();
         Ok(())
     }
 

@@ -151,22 +151,29 @@ fn read_journal(host: &SharedHost, top: &Path, path: &Path, gate: &Gate) -> Resu
 fn check_files(host: &SharedHost, journal: &FileJournal) -> Result<ImageInfo> {
     let refused = |file: &FileRef, what: &str| Err(MergeError::Refused(format!("{} {what}", file.file.display())));
     let look = |file: &FileRef| Ok::<_, MergeError>(disk::open(host, &file.file, file.format, Access::Look)?.info());
-    // The top is removed first; what it was lives on in the target.
+    // The top is removed first, and what it was lives on in the target; then the others are, in any order.
     let there: Vec<bool> = journal.run.iter().map(|file| host.exists(&file.file)).collect();
-    if let Some(stray) = (1..there.len()).find(|place| there[*place] && !there[place - 1]) {
-        return refused(&journal.run[stray], "is there without the image that it reads through");
+    let top = journal.run.last().filter(|top| host.exists(&top.file));
+    if let Some(missing) = there.iter().position(|there| !there).filter(|missing| *missing == 0 || top.is_some()) {
+        return refused(&journal.run[missing], "isn't there");
     }
-    let top = journal.run.last().filter(|_| there.iter().all(|there| *there));
     let top_info = look(top.unwrap_or(&journal.run[0]))?;
     if top.is_none() && journal.switch.as_ref().is_some_and(|files| files.data_write_id != top_info.data_write_id) {
         return refused(&journal.run[0], "isn't what stands for the top, and that is gone");
     }
     let mut below: Option<ImageInfo> = None;
-    for (file, _) in journal.run.iter().zip(&there).filter(|(_, there)| **there) {
+    for (place, file) in journal.run.iter().enumerate().filter(|(place, _)| there[*place]) {
         let info = look(file)?;
         let accepts = |below: &ImageInfo| info.parent.as_ref().is_some_and(|link| link.accepts(below));
-        if below.is_some_and(|below| !accepts(&below)) {
-            return refused(file, "doesn't read through the image below it in the run");
+        match &below {
+            Some(below) if top.is_some() && !accepts(below) => {
+                return refused(file, "doesn't read through the image below it in the run");
+            }
+            // Without the top, the target has its identity, and nothing reads through the others any more.
+            Some(_) if top.is_none() && info.data_write_id != journal.new_ids[place] => {
+                return refused(file, "isn't the image that the run had there");
+            }
+            _ => {}
         }
         below = Some(info);
     }

@@ -4,10 +4,8 @@ use std::ops::ControlFlow;
 
 use super::batch::join;
 use super::survey::{Images, sweep};
-use super::together::together;
 use super::{Result, Rules};
-use crate::chain::LiveRun;
-use crate::disk::{ImageType, Presence, Released};
+use crate::disk::{ImageType, Presence};
 
 /// How much of the disk one step looks at.
 const SPAN: u64 = 16 << 30;
@@ -46,19 +44,13 @@ impl Shadowed {
         self.at >= self.size || self.blocks.iter().all(Option::is_none)
     }
 
-    /// Looks at the next part of the disk; what was released is durably so.
-    pub(super) fn step(
-        &mut self,
-        images: &Images,
-        live: Option<&LiveRun>,
-        at_once: bool,
-        rules: Rules,
-    ) -> Result<Vec<(usize, Released)>> {
+    /// Looks at the next part of the disk: per image, the whole blocks in it that are hidden.
+    pub(super) fn step(&mut self, images: &Images, rules: Rules) -> Result<Vec<Vec<(u64, u64)>>> {
+        let mut hidden: Vec<Vec<(u64, u64)>> = vec![Vec::new(); images.len()];
         if self.ended() {
-            return Ok(Vec::new());
+            return Ok(hidden);
         }
         let end = self.size.min(self.at.saturating_add(SPAN));
-        let mut hidden: Vec<Vec<(u64, u64)>> = vec![Vec::new(); images.len()];
         sweep(images, self.at, end, rules, |piece| {
             let owner = piece.owner();
             for (place, entry) in self.blocks.iter_mut().enumerate() {
@@ -83,9 +75,6 @@ impl Shadowed {
             Ok(ControlFlow::Continue(()))
         })?;
         self.at = end;
-        if let Some(live) = live {
-            live.flush_top()?;
-        }
         if end == self.size {
             for (entry, hidden) in self.blocks.iter_mut().zip(&mut hidden) {
                 if let Some((block_size, own_size, block)) = entry {
@@ -93,11 +82,7 @@ impl Shadowed {
                 }
             }
         }
-        together((0..images.len()).filter(|place| !hidden[*place].is_empty()), at_once, |place| {
-            let given_up = images[place].release(&hidden[place])?;
-            images[place].flush()?;
-            Ok(given_up)
-        })
+        Ok(hidden)
     }
 }
 

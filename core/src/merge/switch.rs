@@ -11,6 +11,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use super::copy::AT_ONCE_FROM;
+use super::together::together;
 use super::{MergeError, Result};
 use crate::disk::{self, DiskError, Image, ImageFormat, ImageType, ParentTarget};
 use crate::host_file::{Access, Host, SharedHost};
@@ -224,26 +226,43 @@ fn dress_target(hands: &Hands<'_>, dir: &Path, files: &SwitchFiles, target_path:
     Ok(())
 }
 
-/// Removes what nothing reads through any longer; returns the bytes that came back. May be repeated. The top goes first:
-/// as long as it is there, [`change_files`] takes all of the run to be there.
+/// Removes what nothing reads through any longer; returns the bytes that came back. May be repeated. The top goes first,
+/// durably: as long as it is there, [`change_files`] takes all of the run to be there. The others go in any order.
 pub(super) fn remove_files(host: &SharedHost, dir: &Path, files: &SwitchFiles) -> Result<ByteCount> {
-    let mut freed = ByteCount::ZERO;
     let target = files.run.get(files.target).map(|file| &file.file);
-    for file in files.run.iter().rev().map(|file| &file.file).filter(|file| **file != files.kept && Some(*file) != target) {
-        freed += remove(&**host, &dir.join(file))?;
+    let goes = |file: &&PathBuf| **file != files.kept && Some(*file) != target;
+    let mut gone: Vec<PathBuf> = files.run.iter().map(|file| &file.file).filter(goes).map(|file| dir.join(file)).collect();
+    let mut freed = ByteCount::ZERO;
+    if let Some(topmost) = gone.pop() {
+        freed += remove(&**host, &topmost)?;
     }
+    // To give a file's place back takes time where it lies in many pieces.
+    let at_once = gone.iter().map(|file| held(&**host, file)).sum::<ByteCount>() >= AT_ONCE_FROM;
+    let removed = together(0..gone.len(), at_once, |place| remove_unflushed(&**host, &gone[place]))?;
+    freed += removed.into_iter().map(|(_, freed)| freed).sum();
+    gone.dedup_by(|one, other| one.parent() == other.parent());
+    gone.iter().try_for_each(|file| flush_dir(&**host, file))?;
     Ok(freed)
 }
 
 /// Removes a file with what stands beside it, durably, if it is there; returns the bytes that came back.
 pub(super) fn remove(host: &dyn Host, path: &Path) -> Result<ByteCount> {
-    let mut freed = ByteCount::ZERO;
-    for file in disk::side_files(path).iter().map(|file| &**file).chain([path]).filter(|file| host.exists(file)) {
-        freed += host.open(file, Access::Look).and_then(|file| file.held_bytes()).unwrap_or_default();
-        host.remove_file(file).map_err(|source| io("remove", file, source))?;
-    }
+    let freed = remove_unflushed(host, path)?;
     flush_dir(host, path)?;
     Ok(freed)
+}
+
+fn remove_unflushed(host: &dyn Host, path: &Path) -> Result<ByteCount> {
+    let mut freed = ByteCount::ZERO;
+    for file in disk::side_files(path).iter().map(|file| &**file).chain([path]).filter(|file| host.exists(file)) {
+        freed += held(host, file);
+        host.remove_file(file).map_err(|source| io("remove", file, source))?;
+    }
+    Ok(freed)
+}
+
+fn held(host: &dyn Host, file: &Path) -> ByteCount {
+    host.open(file, Access::Look).and_then(|file| file.held_bytes()).unwrap_or_default()
 }
 
 fn flush_dir(host: &dyn Host, file: &Path) -> Result<()> {

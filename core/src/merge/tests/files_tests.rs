@@ -88,34 +88,51 @@ fn another_reader_in_between_is_named() {
     assert_eq!(host.files(), before);
 }
 
-/// A merge that is cut off at `most` of its steps at most goes on to the end.
-fn goes_on_after_a_crash(size: ByteCount, most: u64) {
+/// A merge of `top` into `x1` that is cut off at `most` of its steps at most goes on to the end.
+fn goes_on_after_a_crash(top: &str, size: ByteCount, most: u64) {
+    let journal = path(&format!(".{top}.merge.json"));
+    // What reads through another image of the run is in the way.
+    let others: &[&str] = if top == "x3" { &["other", "x4"] } else { &[] };
     let setup = |host: &MemHost| {
         build_of(host, 7, size);
-        (content(host, "x3"), content(host, "other"))
+        if top == "x4" {
+            host.remove_file(&path("other")).unwrap();
+            host.flush_dir(Path::new("/disks")).unwrap();
+        }
+        (content(host, top), others.iter().map(|other| content(host, other)).collect())
     };
-    let operation = |host: &MemHost, _: &(Vec<u8>, Vec<u8>)| {
-        let _ = merge(host, "x3", Some("x1"));
+    let operation = |host: &MemHost, _: &(Vec<u8>, Vec<Vec<u8>>)| {
+        let _ = merge(host, top, Some("x1"));
     };
-    let check = |host: &MemHost, (top, other): &(Vec<u8>, Vec<u8>), (), _: CrashPoint| {
-        if host.exists(&path("x3")) {
-            match merge(host, "x3", Some("x1")) {
+    let check = |host: &MemHost, (shown, shown_by_others): &(Vec<u8>, Vec<Vec<u8>>), (), _: CrashPoint| {
+        if host.exists(&path(top)) {
+            match merge(host, top, Some("x1")) {
                 Ok(Some(_)) => {}
                 other => panic!("{other:?}"),
             }
-        } else if host.exists(&path(".x3.merge.json")) {
-            merge(host, "x3", Some("x1")).unwrap();
+        } else if host.exists(&journal) {
+            merge(host, top, Some("x1")).unwrap();
         }
-        assert!(content(host, "x1") == *top, "the merged image differs");
-        assert!(content(host, "other") == *other, "the other image differs");
-        assert_eq!(host.files(), ["other", "x1", "x4"].map(path));
+        assert!(content(host, "x1") == *shown, "the merged image differs");
+        for (other, shown) in others.iter().zip(shown_by_others) {
+            assert!(content(host, other) == *shown, "{other} differs");
+        }
+        let mut left: Vec<_> = others.iter().chain(&["x1"]).map(|name| path(name)).collect();
+        left.sort();
+        assert_eq!(host.files(), left);
     };
     for_some_crash_points(7, most, setup, operation, check);
 }
 
 #[test]
 fn a_merge_of_files_goes_on_after_a_crash() {
-    goes_on_after_a_crash(ByteCount::mib(4), u64::MAX);
+    goes_on_after_a_crash("x3", ByteCount::mib(4), u64::MAX);
+}
+
+/// Two images between the target and the top: after a loss of power any of them may be back.
+#[test]
+fn a_merge_of_more_files_goes_on_after_a_crash() {
+    goes_on_after_a_crash("x4", ByteCount::mib(4), u64::MAX);
 }
 
 #[test]
@@ -124,7 +141,7 @@ fn a_merge_that_works_on_its_images_side_by_side_goes_on_after_a_crash() {
     build_of(&host, 7, ByteCount::mib(48));
     let merged = merge(&host, "x3", Some("x1")).unwrap().unwrap();
     assert!(merged.progress.total >= AT_ONCE_FROM, "{merged:?}");
-    goes_on_after_a_crash(ByteCount::mib(48), 12);
+    goes_on_after_a_crash("x3", ByteCount::mib(48), 12);
 }
 
 /// Every file and what is in it.
@@ -186,6 +203,12 @@ fn a_journal_names_only_files_of_its_merge() {
     let before = files(&host);
     let error = merge(&host, "x3", Some("x1")).unwrap_err().to_string();
     assert!(error.contains("x1 isn't what stands for the top"), "{error}");
+    assert!(files(&host) == before);
+    let journal = make(&["x1", "x2", "x3"], &[], true, id("x1"));
+    publish_file(&host, &path(".x3.merge.json"), journal.to_string().as_bytes()).unwrap();
+    let before = files(&host);
+    let error = merge(&host, "x3", Some("x1")).unwrap_err().to_string();
+    assert!(error.contains("x2 isn't the image that the run had there"), "{error}");
     assert!(files(&host) == before);
 }
 
