@@ -19,7 +19,7 @@ struct Block {
     seen: bool,
 }
 
-/// The walk that drops whole blocks of which nothing is visible through the top. The topmost holder of a
+/// The walk that finds whole blocks of which nothing is visible through the top. The topmost holder of a
 /// place is never dropped, so the order of the images doesn't matter; all were flushed before.
 #[derive(Debug)]
 pub(super) struct Shadowed {
